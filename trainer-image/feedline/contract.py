@@ -1,0 +1,131 @@
+"""Names that the trainer and the operator share: the API group, labels, paths, environment, exit codes, the report.
+
+Both sides agree on what is written here and on nothing else, so this module imports only the standard library
+and knows neither arrays nor clusters.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Final, TypedDict
+
+API_GROUP: Final = "feedline.dev"
+API_VERSION: Final = "v1alpha1"
+KIND: Final = "TrainingPipeline"
+
+ANNOTATION_MANIFEST: Final = "feedline.dev/manifest"
+
+MANIFEST_PATH: Final = "/etc/feedline/manifest"
+DATA_DIR: Final = "/data"
+SOURCE_DIR: Final = "/code"
+TERMINATION_LOG: Final = "/dev/termination-log"
+TERMINATION_LOG_BYTES: Final = 4096
+METRICS_PORT: Final = 9464
+
+ENV_MANIFEST: Final = "FEEDLINE_MANIFEST"
+"""Path of the manifest, for a program of one's own that calls `feedline.Run.from_environment()`."""
+ENV_VOLUMES: Final = "FEEDLINE_VOLUMES"
+"""Volumes that do not lie under `/data/NAME`, as a JSON object of name to folder."""
+ENV_REPORT: Final = "FEEDLINE_REPORT"
+"""Path to which the report is written, besides the termination message."""
+ENV_PORT: Final = "FEEDLINE_METRICS_PORT"
+"""Port for `/metrics`, `/feed` and `/healthz`; 0 takes a free one, empty serves none."""
+
+MAX_MANIFEST_BYTES: Final = 128 * 1024
+MAX_PARAMETERS: Final = 64
+MAX_REPORT_VALUES: Final = 16
+
+
+class ExitCode(IntEnum):
+    """How a training process ends, after sysexits(3)."""
+
+    OK = 0
+    USAGE = 64
+    DATA = 65
+    NO_INPUT = 66
+    USER_ERROR = 70
+    IO_ERROR = 74
+    TEMPORARY = 75
+    ENVIRONMENT = 78
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+FATAL_EXIT_CODES: Final = frozenset(
+    {ExitCode.USAGE, ExitCode.DATA, ExitCode.NO_INPUT, ExitCode.USER_ERROR, ExitCode.ENVIRONMENT}
+)
+"""Exit codes that another attempt cannot cure; the operator does not retry them."""
+
+REASONS: Final[dict[int, str]] = {
+    ExitCode.OK: "Completed",
+    ExitCode.USAGE: "InvalidSpec",
+    ExitCode.DATA: "DataInvalid",
+    ExitCode.NO_INPUT: "DataInvalid",
+    ExitCode.USER_ERROR: "UserError",
+    ExitCode.IO_ERROR: "IOError",
+    ExitCode.TEMPORARY: "Temporary",
+    ExitCode.ENVIRONMENT: "EnvironmentInvalid",
+    ExitCode.INTERRUPTED: "Interrupted",
+    ExitCode.TERMINATED: "Terminated",
+}
+"""The `reason` in the report for each exit code."""
+
+
+class Cause(StrEnum):
+    """Why the training loop waits for data."""
+
+    NONE = "None"
+    PAGE_FAULTS = "PageFaults"
+    DISK = "Disk"
+    CPU = "Cpu"
+    SMALL_BATCHES = "SmallBatches"
+    TRANSFER = "Transfer"
+    UNKNOWN = "Unknown"
+
+
+class Percentiles(TypedDict):
+    """Microseconds."""
+
+    p50: int
+    p95: int
+    p99: int
+
+
+class Verdict(TypedDict):
+    """Whether the data or the model holds the run back, and what to do."""
+
+    inputBound: bool
+    cause: str
+    advice: str
+
+
+class Report(TypedDict, total=False):
+    """The final numbers of a run: `--report`, `/feed`, the termination message and `status.report` alike.
+
+    Numbers are integers; `values` holds at most 16 decimal strings, ``"NaN"`` included. A field that is not
+    known yet is left out.
+    """
+
+    pipeline: str
+    backend: str
+    engine: str
+    reason: str
+    exitCode: int
+    message: str
+    observedTime: str
+    epochs: int
+    steps: int
+    targetSteps: int
+    samples: int
+    bytes: int
+    milliseconds: int
+    samplesPerSecond: int
+    waitPermille: int
+    feedSamplesPerSecond: int
+    modelSamplesPerSecond: int
+    fetchMicros: Percentiles
+    stepMicros: Percentiles
+    firstBatchMillis: int
+    firstStepMillis: int
+    majorFaults: int
+    minorFaults: int
+    values: dict[str, str]
+    verdict: Verdict
