@@ -30,9 +30,12 @@ Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 64 * 1024
-_MAX_ROWS = 2**48
+_MAX_LENGTH = 2**48
+_MAX_AXES = 63  # numpy has 64, and a slot holds batches of batch_size rows: two axes for one
 _SCRATCH_BYTES = 1 << 20
 _SAMPLED_ROWS = 64
+_DATE_WITH_DIVISOR = re.compile(r"(8|64)\[[^\]'\"]*/")
+"""A date unit such as ``7D/2``: numpy.save never writes one, and numpy ends the process on a divisor of 0."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def read_header(path: Path, file_descriptor: int, size: int) -> Header:
         raise DataError(f"{path}: the file is empty")
     start = os.pread(file_descriptor, 12, 0)
     if start[:2] == b"PK":
-        raise DataError(f"{path}: this is a .npz or zip archive, which cannot be mapped: run `feedline pack` on it first")
+        raise DataError(
+            f"{path}: this is a .npz or zip archive, which cannot be mapped: run `feedline pack` on it first"
+        )
     if start[:6] != _MAGIC:
         raise DataError(f"{path}: this is no .npy file (it does not begin with \\x93NUMPY)")
     if len(start) < 12 or start[6] not in (1, 2, 3):
@@ -86,19 +91,14 @@ def read_header(path: Path, file_descriptor: int, size: int) -> Header:
     if length > _MAX_HEADER_BYTES or prefix + length > size:
         raise DataError(f"{path}: the header claims {length} bytes, which the file does not hold or no array needs")
     text = os.pread(file_descriptor, length, prefix)
-    return _checked_header(path, text, prefix + length, size)
+    return _checked_header(path, text, "utf-8" if start[6] == 3 else "latin-1", prefix + length, size)
 
 
-def _checked_header(path: Path, text: bytes, offset: int, size: int) -> Header:
-    try:
-        fields = ast.literal_eval(text.decode("utf-8"))
-        descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
-        dtype = np.lib.format.descr_to_dtype(descr)
-        plain = isinstance(shape, tuple) and all(type(length) is int for length in shape)
-    except (ValueError, TypeError, KeyError, SyntaxError, MemoryError, RecursionError):
-        plain = False
-    if not plain or not isinstance(fortran, bool):
+def _checked_header(path: Path, text: bytes, encoding: str, offset: int, size: int) -> Header:
+    parsed = _parsed_header(text, encoding)
+    if parsed is None:
         raise DataError(f"{path}: the .npy header cannot be read: save the array again with numpy.save")
+    dtype, fortran, shape = parsed
     if dtype.hasobject:
         raise DataError(f"{path}: holds Python objects, which would need pickle: save numbers or fixed-width strings")
     if not dtype.isnative:
@@ -107,8 +107,10 @@ def _checked_header(path: Path, text: bytes, offset: int, size: int) -> Header:
         raise DataError(f"{path}: holds a single value, not rows: its first axis must be the rows")
     if fortran and len(shape) > 1:
         raise DataError(f"{path}: is in Fortran order, so rows do not lie together: save numpy.ascontiguousarray(a)")
-    if not 0 <= shape[0] <= _MAX_ROWS or any(length < 0 for length in shape):
+    if not all(0 <= length <= _MAX_LENGTH for length in shape):
         raise DataError(f"{path}: the header claims the impossible shape {_short(shape)}")
+    if len(shape) > _MAX_AXES:
+        raise DataError(f"{path}: has {len(shape)} axes, and at most {_MAX_AXES} are possible: reshape its rows")
     if shape[0] == 0:
         raise DataError(f"{path}: holds no rows")
     header = Header(dtype, shape[0], shape[1:], offset)
@@ -123,24 +125,40 @@ def _checked_header(path: Path, text: bytes, offset: int, size: int) -> Header:
     return header
 
 
+def _parsed_header(text: bytes, encoding: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]] | None:
+    """Return dtype, Fortran order and shape, of the right types but else unchecked; None where they are not there."""
+    try:
+        fields = ast.literal_eval(text.decode(encoding))
+        descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
+        if _DATE_WITH_DIVISOR.search(repr(descr)):
+            return None
+        dtype = np.lib.format.descr_to_dtype(descr)
+    except (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError):
+        return None
+    plain = isinstance(fortran, bool) and isinstance(shape, tuple) and all(type(length) is int for length in shape)
+    return (dtype, fortran, shape) if plain and dtype.subdtype is None else None
+
+
 def _short(shape: tuple[int, ...]) -> str:
-    text = str(shape)
-    return text if len(text) <= 80 else text[:77] + "..."
+    # Python refuses to print integers of thousands of digits.
+    lengths = ", ".join(str(length) if abs(length) < 10**20 else "..." for length in shape)
+    return f"({lengths if len(lengths) <= 80 else lengths[:77] + '...'})"
 
 
 class File:
-    """One `.npy` file: its header, its rows as bytes, and the means to see that it has not changed.
+    """One `.npy` file: its header, its mapped rows as bytes, and the means to see that it has not changed.
 
     Attributes
     ----------
     rows
-        ``[rows, row_bytes]`` uint8, read-only: the mapping, or a copy in memory.
+        ``[rows, row_bytes]`` uint8, read-only: the mapping.
     """
 
-    def __init__(self, path: Path, *, in_memory: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without O_NONBLOCK a named pipe would block here for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             raise InputMissingError(f"{path}: there is no such file") from None
         except OSError as error:
@@ -153,29 +171,31 @@ class File:
         self._size, self.modified_ns = status.st_size, status.st_mtime_ns
         try:
             self.header = read_header(path, descriptor, status.st_size)
-            self.rows = self._loaded() if in_memory else self._mapped()
+            self.rows = self._mapped()
         except OSError as error:
-            if isinstance(error, StorageError):
-                raise
             raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-        self._watched = not in_memory
 
     def _mapped(self) -> NDArray[np.uint8]:
         mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
         header = self.header
         return np.ndarray((header.rows, header.row_bytes), np.uint8, buffer=mapping, offset=header.offset)
 
-    def _loaded(self) -> NDArray[np.uint8]:
+    def load(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Read rows `start` to `stop` into memory, past the mapping: ``[stop - start, row_bytes]`` uint8."""
         header = self.header
-        rows = np.empty((header.rows, header.row_bytes), np.uint8)
-        target = memoryview(rows).cast("B")
+        rows = np.empty((stop - start, header.row_bytes), np.uint8)
+        target, begin = memoryview(rows).cast("B"), header.offset + start * header.row_bytes
         done = 0
         while done < len(target):
-            count = os.preadv(self._descriptor, [target[done : done + (1 << 28)]], header.offset + done)
+            try:
+                count = os.preadv(self._descriptor, [target[done : done + (1 << 28)]], begin + done)
+            except OSError as error:
+                raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
             if count == 0:
-                raise DataError(f"{self.path}: was cut short while it was read, at row {done // header.row_bytes}")
+                raise DataError(
+                    f"{self.path}: was cut short while it was read, at row {start + done // header.row_bytes}"
+                )
             done += count
-        rows.flags.writeable = False
         return rows
 
     def verify(self) -> None:
@@ -184,8 +204,6 @@ class File:
         Touching a mapped page past the end of its file kills the process, so this is asked before every gather;
         asked again after it, it keeps zeros from being handed over as data.
         """
-        if not self._watched:
-            return
         status = os.fstat(self._descriptor)
         if status.st_size < self._size:
             row = max(0, status.st_size - self.header.offset) // self.header.row_bytes
@@ -207,10 +225,11 @@ class Array:
         Number of rows.
     """
 
-    def __init__(self, name: str, files: Sequence[File], start: int, stop: int) -> None:
+    def __init__(self, name: str, files: Sequence[File], start: int, stop: int, *, in_memory: bool) -> None:
         first = files[0].header
         self.name = name
-        self.files = tuple(files)
+        self.files = () if in_memory else tuple(files)
+        self.modified_ns = max(file.modified_ns for file in files)
         self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
         self.rows = stop - start
         self._parts: list[NDArray[np.uint8]] = []
@@ -218,8 +237,12 @@ class Array:
         for file in files:
             end = begin + file.header.rows
             if begin < stop and end > start:
-                self._parts.append(file.rows[max(start - begin, 0) : stop - begin])
+                first_row, last_row = max(start - begin, 0), min(stop, end) - begin
+                part = file.load(first_row, last_row) if in_memory else file.rows[first_row:last_row]
+                self._parts.append(part)
             begin = end
+        if in_memory and len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
         self._starts = np.cumsum([0] + [len(part) for part in self._parts[:-1]])
         self._scratch = threading.local()
 
@@ -255,6 +278,8 @@ class Array:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return a copy of rows `start` to `stop`, ``[stop - start, *row_shape]`` of `dtype`."""
+        for file in self.files:
+            file.verify()
         out = np.empty((stop - start, self.row_bytes), np.uint8)
         self.take(np.arange(start, stop), out)
         return out.view(self.dtype).reshape(stop - start, *self.row_shape)
@@ -293,6 +318,7 @@ class Arrays(Mapping[str, Array]):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells these rows from others, as JSON: headers, and a hash of at most 64 rows of each array."""
+        self.verify()
         digest = hashlib.blake2b(digest_size=16)
         headers = {}
         for name, array in sorted(self.items()):
@@ -305,7 +331,7 @@ class Arrays(Mapping[str, Array]):
 
     def modified_ns(self) -> int:
         """Return the newest modification time of the files, in nanoseconds."""
-        return max(file.modified_ns for file in self._files)
+        return max(array.modified_ns for array in self.values())
 
 
 def open_arrays(
@@ -343,14 +369,15 @@ def open_arrays(
     if residency not in ("auto", "mapped", "memory"):
         raise UsageError(f"residency: must be auto, mapped or memory (got {residency!r})")
     named = _named_paths(sources)
-    opened = {name: [File(path, in_memory=residency == "memory") for path in paths] for name, paths in named.items()}
+    opened = {name: [File(path) for path in paths] for name, paths in named.items()}
     counts = {name: _joined_rows(name, files) for name, files in opened.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
     start, stop = _row_range(rows, total)
-    arrays = {name: Array(name, files, start, stop) for name, files in opened.items()}
+    in_memory = residency == "memory"
+    arrays = {name: Array(name, files, start, stop, in_memory=in_memory) for name, files in opened.items()}
     return Arrays(arrays, (named, (start, stop), residency))
 
 
@@ -383,30 +410,43 @@ def _named_paths(sources: Mapping[str, Source] | str | os.PathLike[str]) -> dict
     if isinstance(sources, Mapping):
         named = {name: _paths(source) for name, source in sources.items()}
     else:
+        if not isinstance(sources, (str, os.PathLike)):
+            raise UsageError(f"sources: must be a directory or a mapping of name to path (got {sources!r})")
         folder = Path(sources)
         if not folder.is_dir():
             raise InputMissingError(f"{folder}: there is no such directory (or pass a mapping of name to path)")
-        named = {path.stem: [path] for path in sorted(folder.glob("*.npy"))}
+        named = {path.stem: [path] for path in sorted(_matching(folder, "*.npy"))}
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if any(inner.glob("*.npy")):
+            if _matching(inner, "*.npy"):
                 if inner.name in named:
                     raise UsageError(f"{folder}: both {inner.name}.npy and {inner.name}/ would be named {inner.name}")
                 named[inner.name] = _paths(inner / "*.npy")
     if not named:
-        raise InputMissingError(f"{sources}: holds no .npy files" if not isinstance(sources, Mapping) else "no arrays")
+        raise InputMissingError(
+            f"{sources}: holds no .npy files"
+            if not isinstance(sources, Mapping)
+            else "sources: name at least one array"
+        )
     return named
 
 
 def _paths(source: Source) -> list[Path]:
     if not isinstance(source, (str, os.PathLike)):
+        if not isinstance(source, Sequence) or not source:
+            raise UsageError(f"sources: an array is a path or a list of paths (got {source!r})")
         return [path for each in source for path in _paths(each)]
     path = Path(source)
     if "*" not in path.name:
         return [path]
-    found = sorted(path.parent.glob(path.name), key=_natural)
+    found = sorted(_matching(path.parent, path.name), key=_natural)
     if not found:
         raise InputMissingError(f"{path}: no file matches")
     return found
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that match, without hidden ones, as in a shell."""
+    return [path for path in folder.glob(pattern) if not path.name.startswith(".")]
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

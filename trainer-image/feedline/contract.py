@@ -22,6 +22,8 @@ METRICS_PORT: Final = 9464
 
 ENV_MANIFEST: Final = "FEEDLINE_MANIFEST"
 """Path of the manifest, for a program of one's own that calls `feedline.Run.from_environment()`."""
+ENV_PIPELINE: Final = "FEEDLINE_PIPELINE"
+"""The pipeline's name, which is not in the pod's manifest."""
 ENV_VOLUMES: Final = "FEEDLINE_VOLUMES"
 """Volumes that do not lie under `/data/NAME`, as a JSON object of name to folder."""
 ENV_REPORT: Final = "FEEDLINE_REPORT"

@@ -4,6 +4,7 @@ One thing happens here: what the threads gathered is handed out batch by batch, 
 a batch is `order`'s business, how they are copied `gather`'s, and what a framework sees its adapter's.
 """
 
+import operator
 import os
 import time
 import warnings
@@ -120,6 +121,11 @@ class Feed:
         prefetch: int = 4,
         state: dict[str, Any] | None = None,
     ) -> None:
+        batch_size, seed, rank, world = map(
+            _integer, ("batch_size", "seed", "rank", "world"), (batch_size, seed, rank, world)
+        )
+        threads, prefetch = map(_integer, ("threads", "prefetch"), (threads, prefetch))
+        epochs = None if epochs is None else _integer("epochs", epochs)
         _check_arguments(arrays.rows, batch_size, shuffle, seed, epochs, last_batch, rank, world, threads, prefetch)
         self.arrays = arrays
         self.batch_size = batch_size
@@ -142,13 +148,14 @@ class Feed:
         self._closed = False
         self._process = os.getpid()
         self._live: weakref.ref[Generator[dict[str, Any]]] | None = None
+        self._all_handed_out = False  # whether nothing is left of the epoch of the newest iterator
         self._position = Position(0, 0)
         self._resumes = True  # whether the next iterator may start in the middle of an epoch
         self._batches = self._rows = 0
         self._wait_seconds = 0.0
         self._fetches = array("d", bytes(8 * _WINDOW))
         if state is not None:
-            self._restore(state)
+            self.restore(state)
 
     def __len__(self) -> int:
         """Return the steps of an epoch."""
@@ -168,7 +175,10 @@ class Feed:
         """
         live = self._live() if self._live is not None else None
         if live is not None and live.gi_frame is not None:
-            raise UsageError("an epoch of this feed is still being read: finish its iterator, or call its close()")
+            if not self._all_handed_out:
+                raise UsageError("an epoch of this feed is still being read: finish its iterator, or call its close()")
+            live.close()
+        self._all_handed_out = False
         generator = self._epoch(convert)
         self._live = weakref.ref(generator)
         return generator
@@ -180,14 +190,19 @@ class Feed:
             return
         clock, fetches = time.perf_counter, self._fetches
         asked = clock()
-        while self._position.step < steps and self._position.epoch == epoch:
-            self._check_process()
-            slot = gatherer.take()
+        while not self._all_handed_out:
+            try:
+                slot = gatherer.take()
+            except Exception:
+                # The finalizer would keep the error, through its traceback this feed, and with it every file open.
+                self._finalizer()
+                raise
             step, rows = slot.position.step, slot.views[0].shape[1]
             for parts in convert(slot.views):
                 batch = dict(zip(names, parts, strict=True))
                 step += 1
-                self._position = Position(epoch, step) if step < steps else Position(epoch + 1, 0)
+                self._all_handed_out = step == steps
+                self._position = Position(epoch + 1, 0) if self._all_handed_out else Position(epoch, step)
                 waited = clock() - asked
                 fetches[self._batches % _WINDOW] = waited
                 self._wait_seconds += waited
@@ -195,6 +210,7 @@ class Feed:
                 self._rows += rows
                 yield batch
                 asked = clock()
+                self._check_process()
             # Let go of the slot before waiting for another one.
             del slot, parts, batch
 
@@ -248,7 +264,15 @@ class Feed:
             **self.arrays.fingerprint(),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on after the last batch that had been handed out when `state` was taken, with the next iterator.
+
+        Raises
+        ------
+        UsageError
+            `state` belongs to other rows or another order; what differs is named. Files that were only modified
+            since are warned about.
+        """
         try:
             epoch, step, theirs, modified = (state[key] for key in ("epoch", "step", "fingerprint", "modified"))
             ours = self._fingerprint()
@@ -261,8 +285,11 @@ class Feed:
         if type(epoch) is not int or type(step) is not int or epoch < 0 or not 0 <= step < self.plan.steps:
             raise UsageError(f"state: epoch {epoch} and step {step} are not in this feed")
         if modified != self.arrays.modified_ns():
-            warnings.warn("files were modified since the state was saved; their sampled rows are the same", stacklevel=3)
+            warnings.warn(
+                "files were modified since the state was saved; their sampled rows are the same", stacklevel=3
+            )
         self._position = Position(epoch, step)
+        self._resumes = True
 
     def stats(self) -> FeedStats:
         """Return what the feed did so far."""
@@ -313,6 +340,14 @@ def _close_in(process: int, gatherer: Gatherer) -> None:
 
 def _as_ndarrays(views: tuple[NDArray[Any], ...]) -> Iterable[tuple[NDArray[Any], ...]]:
     return zip(*views, strict=True)
+
+
+def _integer(name: str, value: Any) -> int:
+    """Return a plain int, as the state's JSON and the order's arithmetic need it, of any kind of integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}: must be an integer (got {value!r})") from None
 
 
 def _check_arguments(

@@ -176,15 +176,16 @@ class Gatherer:
             return slot
 
     def close(self) -> None:
-        """End the threads and wait for them."""
+        """End the threads and wait for them; called in one of them, by a garbage collection, do not wait."""
         state = self._state
         with state.changed:
             state.closed = True
             state.ready.clear()
             state.changed.notify_all()
-        for thread in self._threads:
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join()
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join()
 
     def _after(self, position: Position, batches: int) -> Position:
         step = position.step + batches

@@ -1,0 +1,148 @@
+# What a person types here. Everything below works on a machine with Python >= 3.11, make and a package index.
+#
+# Packages come from the lock files in requirements/, hash by hash, into .venv; nothing is ever removed from it, so a
+# small set after a big one costs nothing. A stamp in .venv bears the checksum of the lock file it stands for: a second
+# run does nothing, and a changed lock file is installed again, whatever the files' times say.
+
+PYTHON ?= python3
+BACKENDS := keras tensorflow pytorch
+
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:  # every set goes into the same .venv
+.SUFFIXES:
+
+checksum = $(shell cat $1 2>/dev/null | cksum | cut -d' ' -f1)
+stamp = .venv/.installed/$1-$(call checksum,$2)
+
+bootstrap := $(call stamp,bootstrap,requirements/bootstrap.txt)
+project := $(call stamp,project,pyproject.toml)
+# $(call installed,SET): what a target needs that uses the packages of requirements/SET.txt.
+installed = $(call stamp,$1,requirements/$1.txt) $(project)
+
+##@ Use
+
+demo_data := .cache/demo/digits
+demo_pipeline := examples/digits/pipeline.yaml
+
+.PHONY: demo
+demo: backend-is-known $(foreach set,$(or $(BACKEND),$(BACKENDS)),$(call installed,$(set)))  ## train real digits with each backend and compare them; BACKEND=keras|tensorflow|pytorch: only one
+	.venv/bin/feedline pack examples/digits/digits.csv.gz $(demo_data) --shape 8,8 --scale 0.0625 --shuffle-seed 7 --overwrite
+ifdef BACKEND
+	.venv/bin/feedline run $(demo_pipeline) --backend $(BACKEND) --volume digits=$(demo_data)
+else
+	.venv/bin/feedline compare $(demo_pipeline) --volume digits=$(demo_data)
+endif
+
+.PHONY: backend-is-known
+backend-is-known:
+	@[ -z "$(BACKEND)" ] || [ -n "$(and $(filter 1,$(words $(BACKEND))),$(filter $(BACKENDS),$(BACKEND)))" ] || { \
+		echo "feedline: BACKEND=$(BACKEND) is unknown: leave it out, or take one of $(BACKENDS)." >&2; exit 64; }
+
+.PHONY: bench
+bench: $(call installed,all)  ## measure the feed against what people use today (minutes); ARGS=… go to benchmarks/run.py
+	.venv/bin/python benchmarks/run.py $(ARGS)
+
+##@ Develop
+
+.PHONY: test
+test: $(call installed,test)  ## run all tests and report coverage; ARGS=… go to pytest
+	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+.PHONY: lint
+lint: $(call installed,lint) generated-is-current  ## check format, lint, types, layers and generated files
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+
+.PHONY: format
+format: $(call installed,lint)  ## put the code into its format and repair what ruff can
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+crd_copies := $(patsubst crds/%,trainer-image/feedline/%,$(wildcard crds/*.yaml))
+generated := $(crd_copies)
+
+.PHONY: generate
+generate:  ## remake every generated file; one line for each generator
+	cp crds/*.yaml trainer-image/feedline/
+
+# Compared with what lay there before, not with git: a change that is not committed yet is nobody's mistake.
+.PHONY: generated-is-current
+generated-is-current:
+	@mkdir -p .cache
+	@for file in $(generated); do cksum "$$file" 2>/dev/null || echo "missing $$file"; done >.cache/generated-before
+	@$(MAKE) --silent --no-print-directory generate
+	@for file in $(generated); do cksum "$$file"; done >.cache/generated-after
+	@stale=$$(diff .cache/generated-before .cache/generated-after | sed -n 's/^> .* //p' | tr '\n' ' '); \
+	if [ -n "$$stale" ]; then \
+		echo "feedline: generated files were out of date and have just been remade; commit them: $$stale" >&2; exit 1; \
+	fi
+
+compile := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+subset := $(compile) --no-annotate --constraint requirements/all.txt
+
+.PHONY: lock
+lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upgrade for the newest versions
+	$(compile) $(ARGS) pyproject.toml requirements/bootstrap.in --all-extras --group lint --group test --group bench --output-file requirements/all.txt
+	$(subset) requirements/bootstrap.in --output-file requirements/bootstrap.txt
+	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
+	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
+	$(subset) pyproject.toml --extra pytorch --output-file requirements/pytorch.txt
+	$(subset) pyproject.toml --extra pack --extra operator --group lint --output-file requirements/lint.txt
+	$(subset) pyproject.toml --all-extras --group test --output-file requirements/test.txt
+
+.PHONY: clean
+clean:  ## remove all that make has made: .venv, caches, reports
+	rm -rf .venv .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## show this
+	@awk 'BEGIN { FS = ":.*  ## "; print "make TARGET" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*  ## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# --- the environment -------------------------------------------------------------------------------------------------
+
+define check_python
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("feedline: Python 3.11 or newer is needed, and $(PYTHON) is %d.%d: name another by make PYTHON=python3.12."
+             % sys.version_info[:2])
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("feedline: $(PYTHON) comes without venv and pip: install them (Debian, Ubuntu: apt install python3-venv).")
+endef
+export check_python
+
+$(bootstrap):
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "feedline: there is no $(PYTHON): install Python 3.11 or newer, or name it by make PYTHON=/path/to/python." >&2; exit 69; }
+	@$(PYTHON) -c "$$check_python"
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/bootstrap.txt
+	@mkdir -p $(@D) && touch $@
+
+# uv does not read pip's configuration, so that an index that pip is told of is handed on.
+uv := if [ -z "$${UV_DEFAULT_INDEX:-}$${UV_INDEX_URL:-}" ]; then \
+		index=$$(.venv/bin/python -m pip config list | sed -n "s/^[^=]*\.index-url='\(.*\)'$$/\1/p" | head -n 1); \
+		if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	fi; \
+	quiet=; if [ ! -t 2 ]; then quiet=--quiet; fi; \
+	.venv/bin/uv pip install $$quiet --python .venv/bin/python
+
+$(project): $(bootstrap)
+	@unset UV_REQUIRE_HASHES; $(uv) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed/%: $(bootstrap)
+	@echo "Installing requirements/$(firstword $(subst -, ,$*)).txt (large the first time, kept in uv's cache)"
+	@$(uv) --require-hashes --only-binary :all: -r requirements/$(firstword $(subst -, ,$*)).txt || { \
+		echo "feedline: not installed, for the reason above. Is it the Python version? make clean, then make PYTHON=python3.12 …" >&2; exit 69; }
+	@touch $@

@@ -1,0 +1,106 @@
+"""What a process may use, read from the files of machines of every kind."""
+
+import os
+
+import pytest
+
+from feedline.limits import cpu_count, default_threads, memory_bytes
+
+GIB = 2**30
+MACHINE = {"proc/meminfo": "MemFree: 12 kB\nMemTotal:       16777216 kB\nMemAvailable: 1 kB\n"}
+V2 = {"proc/self/cgroup": "0::/kube/pod\n"}
+V1 = {"proc/self/cgroup": "12:name=systemd:/x\n5:memory:/pod\n4:cpu,cpuacct:/pod\n1:pids:/pod\n"}
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Return a function that makes a root with these files; the affinity allows 16 CPUs."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+
+    def machine(files):
+        for name, text in {**MACHINE, **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return machine
+
+
+CPUS = {
+    "no cgroup file": ({}, 16),
+    "v2 quota of one and a half": ({**V2, "sys/fs/cgroup/kube/pod/cpu.max": "150000 100000\n"}, 1.5),
+    "v2 without limit": ({**V2, "sys/fs/cgroup/kube/pod/cpu.max": "max 100000\n"}, 16),
+    "v2 parent is tighter": (
+        {**V2, "sys/fs/cgroup/kube/pod/cpu.max": "800000 100000\n", "sys/fs/cgroup/kube/cpu.max": "200000 100000\n"},
+        2,
+    ),
+    "v2 in a container sees only its own": ({**V2, "sys/fs/cgroup/cpu.max": "300000 100000\n"}, 3),
+    "v2 quota above the machine": ({**V2, "sys/fs/cgroup/kube/pod/cpu.max": "9900000 100000\n"}, 16),
+    "v2 unreadable text": ({**V2, "sys/fs/cgroup/kube/pod/cpu.max": "a few\n"}, 16),
+    "v1 quota": (
+        {
+            **V1,
+            "sys/fs/cgroup/cpu/pod/cpu.cfs_quota_us": "250000\n",
+            "sys/fs/cgroup/cpu/pod/cpu.cfs_period_us": "100000\n",
+        },
+        2.5,
+    ),
+    "v1 without limit": (
+        {
+            **V1,
+            "sys/fs/cgroup/cpu/pod/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/pod/cpu.cfs_period_us": "100000\n",
+        },
+        16,
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "expected"), CPUS.values(), ids=CPUS)
+def test_cpus_are_the_smallest_of_affinity_and_quotas(machine, files, expected):
+    assert cpu_count(machine(files)) == expected
+
+
+MEMORY = {
+    "no cgroup file": ({}, 16 * GIB),
+    "v2 limit": ({**V2, "sys/fs/cgroup/kube/pod/memory.max": f"{2 * GIB}\n"}, 2 * GIB),
+    "v2 without limit": ({**V2, "sys/fs/cgroup/kube/pod/memory.max": "max\n"}, 16 * GIB),
+    "v2 parent is tighter": (
+        {
+            **V2,
+            "sys/fs/cgroup/kube/pod/memory.max": f"{8 * GIB}\n",
+            "sys/fs/cgroup/kube/memory.max": f"{3 * GIB}\n",
+        },
+        3 * GIB,
+    ),
+    "v2 in a container sees only its own": ({**V2, "sys/fs/cgroup/memory.max": f"{GIB}\n"}, GIB),
+    "v1 limit": ({**V1, "sys/fs/cgroup/memory/pod/memory.limit_in_bytes": f"{GIB}\n"}, GIB),
+    "v1 without limit": ({**V1, "sys/fs/cgroup/memory/pod/memory.limit_in_bytes": "9223372036854771712\n"}, 16 * GIB),
+}
+
+
+@pytest.mark.parametrize(("files", "expected"), MEMORY.values(), ids=MEMORY)
+def test_memory_is_the_smallest_of_the_machine_and_the_limits(machine, files, expected):
+    assert memory_bytes(machine(files)) == expected
+
+
+def test_memory_of_a_machine_that_does_not_say_is_asked_of_the_system(machine):
+    root = machine({"proc/meminfo": "nothing here\n"})
+    assert memory_bytes(root) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [("20000", 1), ("100000", 1), ("290000", 2), ("400000", 4), ("1600000", 4)]
+)
+def test_default_threads_are_the_whole_cpus_from_one_to_four(machine, quota, threads):
+    root = machine({**V2, "sys/fs/cgroup/kube/pod/cpu.max": f"{quota} 100000\n"})
+    assert default_threads(root) == threads
+
+
+def test_a_raised_limit_is_seen(machine):
+    limit = "sys/fs/cgroup/kube/pod/memory.max"
+    root = machine({**V2, limit: f"{GIB}\n"})
+    before = memory_bytes(root)
+    machine({limit: f"{4 * GIB}\n"})
+    assert (before, memory_bytes(root)) == (GIB, 4 * GIB)

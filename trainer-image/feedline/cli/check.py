@@ -1,0 +1,53 @@
+"""`feedline check`: whether a manifest and its data fit together, before anything is trained."""
+
+import typer
+
+from feedline.cli import options
+
+
+def check(
+    file: options.File,
+    *,
+    backend: options.Backend = None,
+    volume: options.VolumeOption = None,
+    set_: options.SetOption = None,
+) -> None:
+    """Check a manifest and its data: headers, shapes, sizes against the memory limit.
+
+        feedline check pipeline.yaml --volume digits=data
+
+    Without volumes only the manifest is checked. Exit codes: 0 fine, 64 wrong manifest, 65 bad data, 66 missing file,
+    78 a backend is not installed or a limit is too small.
+    """
+    document = options.read(file, backend, set_)
+    typer.echo(f"{file}: a valid TrainingPipeline, {document.name}")
+    from feedline import sources
+
+    sources.require_backend(document.backend)
+    if volume is None and document.volumes:
+        typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
+        return
+    volumes = options.folders(document, volume)
+    from feedline.limits import default_threads, memory_bytes
+    from feedline.verdict import size
+
+    limit, loader = memory_bytes(), document.loader
+    if document.memory is not None:
+        limit = min(limit, document.memory)
+    total = 0
+    for title, split in (("train", document.train_data), ("validation", document.validation_data)):
+        if split is None:
+            continue
+        arrays = sources.open_split(document, split, volumes)
+        total += arrays.bytes
+        typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
+        for name, array in arrays.items():
+            typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
+        if title == "train":
+            sources.check_batch_size(document, arrays)
+    kept = "in memory" if loader.residency == "memory" else "mapped"
+    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {loader.threads or default_threads()} threads")
+    if kept == "mapped" and total > limit:
+        typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
+    elif kept == "mapped" and total < limit // 2:
+        typer.echo("the data fit into memory: after the first epoch they come from the page cache")

@@ -1,0 +1,193 @@
+"""`feedline pack`: reads the command line, shows progress on a terminal, says what was written.
+
+What is packed how is `feedline.pack`'s business; errors go up to the command line's edge, which has their exit codes.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from feedline.contract import ExitCode
+from feedline.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from feedline.pack import Packed
+    from feedline.pack.source import Progress
+
+
+def pack(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE... OUT", help="Files or folders of one kind, then the output folder."),
+    ],
+    *,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The labels' column, by name or by number from 1. "
+            "Default: the one called label, labels, target, class or y, else the last one.",
+        ),
+    ] = None,
+    no_target: Annotated[bool, typer.Option("--no-target", help="The table has no labels.")] = False,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="The column that names the rows. Default: none, names are SOURCE-000000 and so on."
+        ),
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out. Repeatable.")] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="Whether the first row holds column names. Default: seen from the data."
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(metavar="8,8", help="The shape of a row. Images are resized to it: 64,64 grey, 64,64,3 colour."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Of the features. Default: float32; uint8 for images that are not scaled."),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(metavar="FACTOR", help="Multiply the features, such as 0.0625 to bring 0-16 to 0-1.")
+    ] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Shuffle the rows; the same seed gives the same order.")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FRACTION",
+            help="Put the last rows (after shuffling) into OUT/NAME, the rest into OUT/train. Repeatable.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier pack.")] = False,
+) -> None:
+    """Turn tables, archives and folders of images into .npy files that a feed maps.
+
+    A table (.csv, .tsv, also .gz, or .parquet) needs no options: the last column holds the labels.
+
+        feedline pack digits.csv.gz data/
+
+    Rows of another shape, scaled from 0-16 to 0-1:
+
+        feedline pack digits.csv.gz data/ --shape 8,8 --scale 0.0625
+
+    Shuffled, with one row in five held out:
+
+        feedline pack iris.csv data/ --shuffle-seed 7 --split validation=0.2
+
+    Several files are read as one; columns are known by name or number:
+
+        feedline pack part-*.parquet data/ --target species --names id
+
+    Images lie in one folder a class, as in photos/cat/1.jpg:
+
+        feedline pack photos/ data/ --shape 64,64,3 --shuffle-seed 7
+
+    The arrays of an .npz become one file each:
+
+        feedline pack mnist.npz data/
+
+    It writes features.npy, labels.npy (int32; float32 where a label is no integer), names.npy, and classes.txt where
+    labels are names. Files appear when they are whole; however large the source, little memory is used.
+    """
+    from feedline.pack import pack as pack_sources
+    from feedline.pack.columns import Columns
+
+    if len(paths) < 2:  # noqa: PLR2004
+        raise UsageError("the output folder is missing: name it after the sources, as in feedline pack data.csv out/")
+    *sources, out = paths
+    with _sigterm_as_exception(), _progress() as progress:
+        packed = pack_sources(
+            sources,
+            out,
+            columns=Columns(target, not no_target, names, tuple(drop or ()), header),
+            shape=_shape(shape),
+            dtype=dtype,
+            scale=scale,
+            shuffle_seed=shuffle_seed,
+            split=_split(split or []),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _say(packed)
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(size) for size in text.replace("x", ",").split(","))
+    except ValueError:
+        raise UsageError(f"--shape {text} is no shape: give sizes with commas, such as 8,8") from None
+
+
+def _split(texts: list[str]) -> dict[str, float]:
+    fractions: dict[str, float] = {}
+    for text in texts:
+        name, _, fraction = text.partition("=")
+        if name in fractions:
+            raise UsageError(f"--split {name} is given twice: leave one out")
+        try:
+            fractions[name] = float(fraction)
+        except ValueError:
+            raise UsageError(f"--split {text}: give a name and a fraction, such as validation=0.2") from None
+    return fractions
+
+
+def _say(packed: "Packed") -> None:
+    width = max(len(str(file.path)) for file in packed.files)
+    for file in packed.files:
+        typer.echo(f"{file.path!s:{width}}  {list(file.shape)} {_element(file.dtype)}")
+    if packed.target:
+        typer.echo(
+            f"Labels come from {packed.target}" + (f", {len(packed.classes)} classes." if packed.classes else ".")
+        )
+
+
+def _element(dtype: "np.dtype[Any]") -> str:
+    return f"text of up to {dtype.itemsize // 4} characters" if dtype.kind == "U" else str(dtype)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """Give a progress bar on a terminal, and silence elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    with Bars(console=console, disable=not console.is_terminal, transient=True) as bars:
+        tasks: dict[str, int] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)  # type: ignore[arg-type]
+
+        yield show
+
+
+@contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that nothing half-written stays; its default ends the process at once."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(ExitCode.TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

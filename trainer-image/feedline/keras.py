@@ -1,0 +1,168 @@
+"""A feed as Keras' `fit` takes it most directly: a data adapter that passes the feed's batches through.
+
+Keras asks an adapter for the iterable of its backend and calls `next` on it in the training thread, so batches reach
+the model without tf.data, a DataLoader or a copy, and the time spent waiting can be seen. It runs on the TensorFlow
+and on the torch backend. No order and no I/O in here.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from feedline.columns import Columns, picker
+from feedline.errors import EnvironmentInvalidError
+from feedline.feed import Feed
+
+if TYPE_CHECKING:
+    from feedline.run import Run
+
+Batch = Mapping[str, Any]
+
+
+def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | None = None) -> "Dataset":
+    """Return what `fit` and `evaluate` take as `x`: epoch e of `fit` gets the feed's next epoch, whatever `shuffle=`.
+
+    ::
+
+        model.fit(feedline.keras.dataset(feed, "features", "labels"), epochs=10)
+
+    Parameters
+    ----------
+    inputs, targets, weights
+        A name for one array, a list of names for a dict of them; weights are Keras' sample weights.
+    """
+    native = native_batches(feed)
+    return Dataset(lambda: iter(native), len(feed), picker([inputs, targets, weights], feed.arrays), feed.batch_size)
+
+
+def native_batches(feed: Feed) -> Iterable[dict[str, Any]]:
+    """Return the feed as an iterable of dicts of the tensors of Keras' backend; each `iter` is the next epoch.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        Keras runs on another backend than TensorFlow or torch.
+    """
+    match keras.backend.backend():
+        case "tensorflow":
+            from feedline.tensorflow import batches as tensorflow_batches
+
+            return tensorflow_batches(feed)
+        case "torch":
+            from feedline.pytorch import batches as pytorch_batches
+
+            return pytorch_batches(feed)
+        case other:
+            raise EnvironmentInvalidError(f"KERAS_BACKEND: must be tensorflow or torch for a feed (it is {other})")
+
+
+class Dataset(DataAdapter):  # type: ignore[misc]
+    """Epochs of ``(inputs, targets)`` for Keras; made by `dataset`.
+
+    Keras takes a batch to see its shapes before it trains an unbuilt model and then starts over. Such an iterator,
+    left after one batch of several, is taken for a look: its batch is put back, so that none is lost.
+    """
+
+    def __init__(
+        self,
+        start_epoch: Callable[[], Iterator[Batch]],
+        steps: int,
+        pick: Callable[[Batch], tuple[Any, ...]],
+        batch_size: int,
+    ) -> None:
+        self._start_epoch = start_epoch
+        self._steps = steps
+        self._pick = pick
+        self._batch_size = batch_size
+        self._epoch: Generator[tuple[Any, ...]] | None = None
+        self._first: tuple[Any, ...] | None = None
+        self._taken = 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        # A generator: the epoch begins with its first batch, since Keras makes iterators that it does not use.
+        looked_at = self._epoch is not None and self._taken == 1 and self._steps > 1
+        if looked_at:
+            put_back = [self._first]
+        else:
+            put_back = []
+            if self._epoch is not None:
+                self._epoch.close()
+            self._epoch = self._picked()
+        self._taken = 0
+        for batch in chain(put_back, self._epoch):
+            self._taken += 1
+            self._first = batch if self._taken == 1 else None
+            yield batch
+
+    def _picked(self) -> Generator[tuple[Any, ...]]:
+        for batch in self._start_epoch():
+            yield self._pick(batch)
+
+    def get_tf_dataset(self) -> "Dataset":
+        """Return itself: Keras' TensorFlow trainer iterates whatever is iterable."""
+        return self
+
+    def get_torch_dataloader(self) -> "Dataset":
+        """Return itself: Keras' torch trainer iterates whatever is iterable."""
+        return self
+
+    def get_numpy_iterator(self) -> Iterator[tuple[Any, ...]]:
+        """Return an iterator over the next epoch."""
+        return iter(self)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch."""
+        return self._steps
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self._batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Keras asks only for jax; batches are handed through as they are."""
+        return False
+
+    @property
+    def partial_batch_size(self) -> None:
+        """See `has_partial_batch`."""
+        return
+
+
+class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps a run's limits in `fit`, reports the logs of every epoch, and marks the ends of steps."""
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__()
+        self._run = run
+        self._in_epoch = 0
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        """Several steps in one call hide when each batch is taken."""
+        self._run.opaque = self._run.opaque or self.model.steps_per_execution > 1
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        """Start counting the batches of an epoch."""
+        self._in_epoch = 0
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """A step is over."""
+        del batch, logs
+        train = self._run.train
+        train.timeline.mark()
+        if self._run.engine == "Classic":
+            # The generator is taken from ahead of need, so batches count where they were trained on.
+            train.count_from_outside(self._in_epoch)
+        self._in_epoch += 1
+        self._run.check_stop()
+        if self._run.limit_reached(train):
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
+        """Report what Keras logged."""
+        self._run.report(**(logs or {}))

@@ -1,0 +1,299 @@
+"""A TrainingPipeline document, from a file or from the pod, as frozen dataclasses.
+
+A `Manifest` exists only for a document that the API server would accept: defaults, schema and rules are those of the
+CustomResourceDefinition, and all problems are reported at once. This module opens no array and knows no framework.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from feedline.contract import API_GROUP, API_VERSION, KIND, MAX_MANIFEST_BYTES
+from feedline.errors import InputMissingError, UsageError
+from feedline.overrides import apply_override
+from feedline.yamlread import MAX_TEXT_CHARACTERS, plain, read_json, read_yaml
+
+Parameter = str | int | float | bool
+
+_POD_FIELDS: Final = ("backend", "data", "loader", "train")
+_UNITS: Final = {
+    **{unit + "i": 1024**power for power, unit in enumerate("KMGT", start=1)},
+    **{unit: 1000**power for power, unit in enumerate("kMGT", start=1)},
+}
+
+
+class ManifestError(UsageError):
+    """A document is no valid TrainingPipeline.
+
+    Parameters
+    ----------
+    problems
+        One sentence each, ``FIELD: what is wrong``.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class ArrayRef:
+    """One array of a split: `path` is ``VOLUME/FILE.npy``, `role` is Input, Target, Weight or Extra."""
+
+    name: str
+    path: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The arrays that are read row by row, and the rows from `start` up to but without `stop` (None: the end)."""
+
+    arrays: tuple[ArrayRef, ...]
+    start: int
+    stop: int | None
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How rows become batches.
+
+    `last_batch` is drop or keep, `shuffle` full or none, `residency` auto, mapped or memory, `engine` Feed or Classic.
+    """
+
+    batch_size: int
+    last_batch: str
+    shuffle: str
+    seed: int
+    residency: str
+    threads: int
+    prefetch: int
+    engine: str
+    queue_capacity: int
+    queue_min_after_dequeue: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """What trains and for how long: one of `entrypoint` and `command`, and one of `epochs`, `steps` and `seconds`."""
+
+    entrypoint: str | None
+    command: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+    seed: int | None
+    epochs: int | None
+    steps: int | None
+    seconds: int | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A valid TrainingPipeline.
+
+    `memory` is `resources.memory` in bytes; `document` is all of it, as read and with the defaults filled in.
+    """
+
+    name: str
+    backend: str
+    volumes: tuple[str, ...]
+    train_data: Split
+    validation_data: Split | None
+    loader: Loader
+    train: Train
+    memory: int | None
+    accelerator_count: int
+    document: dict[str, Any]
+
+
+def read(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a file with one TrainingPipeline, and change values in it.
+
+    Parameters
+    ----------
+    path
+        A YAML or JSON file, read as kubectl reads it.
+    overrides
+        Changes in turn, such as ``spec.loader.batchSize=64``. Setting one of several fields that exclude each other
+        (epochs, steps, seconds) removes the others.
+
+    Returns
+    -------
+    dict
+        The document, for `parse`; nothing in it is checked but `apiVersion` and `kind`.
+
+    Raises
+    ------
+    InputMissingError
+        The file is missing or may not be read.
+    ManifestError
+        It is no YAML or holds something else than one TrainingPipeline, or an override does not fit.
+    """
+    where = os.fspath(path)
+    try:
+        # Reading is bounded, so that a path such as /dev/zero ends, too.
+        with Path(path).open("rb") as file:
+            content = file.read(4 * MAX_TEXT_CHARACTERS + 1)
+    except OSError as error:
+        raise InputMissingError(f"{where}: cannot be read ({error.strerror}); check the path") from None
+    try:
+        documents = read_yaml(content.decode("utf-8-sig"), where)
+    except UnicodeDecodeError:
+        raise ManifestError([f"{where}: not valid text; save it as UTF-8"]) from None
+    except UsageError as error:
+        raise ManifestError([str(error)]) from None
+    if len(documents) != 1:
+        raise ManifestError([f"{where}: holds {len(documents)} documents; a file must hold one {KIND}"])
+    if problems := _kind_problems(documents[0]):
+        raise ManifestError([f"{where}: {problem}" for problem in problems])
+    document: dict[str, Any] = documents[0]
+    try:
+        for override in overrides:
+            apply_override(document, override)
+    except UsageError as error:
+        raise ManifestError([str(error)]) from None
+    return document
+
+
+def parse(document: Mapping[str, Any]) -> Manifest:
+    """Check a document, fill in the defaults and freeze it.
+
+    Parameters
+    ----------
+    document
+        A TrainingPipeline, such as from `read`; it is not changed.
+
+    Raises
+    ------
+    ManifestError
+        With all of the document's problems.
+    """
+    # CEL and jsonschema take most of a second to import, which only those pay who check a document.
+    from feedline.schema import pipeline_schema  # noqa: PLC0415
+
+    try:
+        full = plain(dict(document), "the manifest")
+    except UsageError as error:
+        raise ManifestError([str(error)]) from None
+    if problems := _kind_problems(full):
+        raise ManifestError(problems)
+    schema = pipeline_schema()
+    schema.apply_defaults(full)
+    problems = [*schema.problems(full), *_parameter_problems(full)]
+    if not problems:
+        problems = _size_problems(full)
+    if problems:
+        raise ManifestError(problems)
+    return _frozen(full)
+
+
+def from_pod(text: str, name: str) -> Manifest:
+    """Read the manifest that a pod gets: the JSON of a spec's `backend`, `data`, `loader` and `train`.
+
+    Parameters
+    ----------
+    text
+        At most 128 KiB of JSON.
+    name
+        The pipeline's name.
+
+    Raises
+    ------
+    ManifestError
+        With all of its problems.
+    """
+    where = "the pod's manifest"
+    size = len(text.encode(errors="replace"))
+    if size > MAX_MANIFEST_BYTES:
+        raise ManifestError([f"{where}: {size} bytes; it has at most {MAX_MANIFEST_BYTES}"])
+    try:
+        spec = read_json(text, where)
+    except json.JSONDecodeError as error:
+        raise ManifestError([f"{where}: not valid JSON: {error}"]) from None
+    except UsageError as error:
+        raise ManifestError([str(error)]) from None
+    return parse({"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": name}, "spec": spec})
+
+
+def _kind_problems(document: Any) -> list[str]:
+    if not isinstance(document, dict):
+        return [f"must be a map, a {KIND} with apiVersion, kind, metadata and spec"]
+    problems = []
+    for field, wanted in (("kind", KIND), ("apiVersion", f"{API_GROUP}/{API_VERSION}")):
+        got = document.get(field)
+        if got != wanted:
+            problems.append(f"{field}: must be {wanted} (got {json.dumps(got)})")
+    return problems
+
+
+def _parameter_problems(document: dict[str, Any]) -> list[str]:
+    """Check the one rule that is not in the CRD, whose schema cannot give types to the values of such a map."""
+    train = document["spec"].get("train") if isinstance(document.get("spec"), dict) else None
+    parameters = train.get("parameters") if isinstance(train, dict) else None
+    return [
+        f"spec.train.parameters.{key}: must be a string, a number or a boolean; write {key}: VALUE, or leave it out"
+        for key, value in (parameters.items() if isinstance(parameters, dict) else ())
+        if not isinstance(value, str | int | float)
+    ]
+
+
+def _size_problems(document: dict[str, Any]) -> list[str]:
+    part = {field: document["spec"][field] for field in _POD_FIELDS}
+    size = len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode())
+    if size <= MAX_MANIFEST_BYTES:
+        return []
+    return [f"spec: {', '.join(_POD_FIELDS)} are {size} bytes of JSON; a pod takes at most {MAX_MANIFEST_BYTES}"]
+
+
+def _frozen(document: dict[str, Any]) -> Manifest:
+    spec = document["spec"]
+    data, loader, train, resources = spec["data"], spec["loader"], spec["train"], spec["resources"]
+    return Manifest(
+        name=document["metadata"]["name"],
+        backend=spec["backend"],
+        volumes=tuple(volume["name"] for volume in data["volumes"]),
+        train_data=_split(data["train"]),
+        validation_data=_split(data["validation"]) if "validation" in data else None,
+        loader=Loader(
+            batch_size=loader["batchSize"],
+            last_batch=loader["lastBatch"].lower(),
+            shuffle=loader["shuffle"]["mode"].lower(),
+            seed=loader["shuffle"]["seed"],
+            residency=loader["residency"].lower(),
+            threads=loader["threads"],
+            prefetch=loader["prefetchBatches"],
+            engine=loader["engine"],
+            queue_capacity=loader["classic"]["queue"]["capacity"],
+            queue_min_after_dequeue=loader["classic"]["queue"]["minAfterDequeue"],
+        ),
+        train=Train(
+            entrypoint=train.get("entrypoint"),
+            command=tuple(train.get("command", ())),
+            parameters=train.get("parameters", {}),
+            seed=train.get("seed"),
+            epochs=train.get("epochs"),
+            steps=train.get("steps"),
+            seconds=train.get("seconds"),
+        ),
+        memory=_bytes(resources["memory"]) if "memory" in resources else None,
+        accelerator_count=resources["accelerator"]["count"] if "accelerator" in resources else 0,
+        document=document,
+    )
+
+
+def _split(split: dict[str, Any]) -> Split:
+    rows = split.get("rows", {"start": 0})
+    arrays = tuple(ArrayRef(array["name"], array["path"], array["role"]) for array in split["arrays"])
+    return Split(arrays, rows["start"], rows.get("stop"))
+
+
+def _bytes(quantity: str | int) -> int:
+    """Read a Kubernetes quantity whose form the schema has checked; fractions of a byte are rounded up, as there."""
+    if isinstance(quantity, int):
+        return quantity
+    unit = quantity.lstrip("0123456789.")
+    number = Decimal(quantity.removesuffix(unit)) * _UNITS.get(unit, 1)
+    return int(number.to_integral_value(ROUND_CEILING))

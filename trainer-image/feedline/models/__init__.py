@@ -1,0 +1,99 @@
+"""Built-in training functions: a dense network over the flattened inputs, one page for each backend.
+
+`spec.train.entrypoint: feedline.models:train` trains it. Integer targets are classes, float targets a regression.
+Parameters: `learningRate` (0.001), `hiddenUnits` (128), `hiddenLayers` (2).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feedline.errors import UsageError
+
+if TYPE_CHECKING:
+    from feedline.run import Run
+
+_SCANNED_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the data ask for: flattened input width, outputs, and whether the target is a class."""
+
+    inputs: tuple[str, ...]
+    target: str
+    weight: str | None
+    width: int
+    outputs: int
+    is_classes: bool
+    learning_rate: float
+    hidden_units: int
+    hidden_layers: int
+
+
+def task_of(run: "Run") -> Task:
+    """Read the task off a run's arrays and parameters.
+
+    Raises
+    ------
+    UsageError
+        The built-in model cannot learn from these arrays, or a parameter is unknown.
+    """
+    known = {"learningRate", "hiddenUnits", "hiddenLayers"}
+    for name in run.parameters:
+        if name not in known:
+            raise UsageError(f"spec.train.parameters.{name}: the built-in model knows {', '.join(sorted(known))}")
+    if len(run.targets) != 1 or len(run.weights) > 1:
+        raise UsageError("spec.data.train.arrays: the built-in model takes one Target and at most one Weight")
+    arrays, target = run.train.arrays, run.train.arrays[run.targets[0]]
+    for name in (*run.inputs, target.name):
+        if arrays[name].dtype.kind not in "biuf":
+            raise UsageError(f"array {name}: the built-in model takes numbers, this is {arrays[name].dtype.str}")
+    is_classes = target.dtype.kind in "biu"
+    if is_classes and target.row_shape not in ((), (1,)):
+        raise UsageError(f"array {target.name}: classes must be one integer a row, this has {target.row_shape}")
+    values = int(np.prod(target.row_shape, dtype=np.int64))
+    return Task(
+        inputs=tuple(run.inputs),
+        target=target.name,
+        weight=run.weights[0] if run.weights else None,
+        width=sum(int(np.prod(arrays[name].row_shape, dtype=np.int64)) for name in run.inputs),
+        outputs=_classes(run) if is_classes else values,
+        is_classes=is_classes,
+        learning_rate=float(run.parameters.get("learningRate", 0.001)),
+        hidden_units=int(run.parameters.get("hiddenUnits", 128)),
+        hidden_layers=int(run.parameters.get("hiddenLayers", 2)),
+    )
+
+
+def _classes(run: "Run") -> int:
+    """Return one more than the largest class of all splits, read in sequence."""
+    largest = 0
+    for batches in (run.train, run.validation):
+        if batches is None:
+            continue
+        target = batches.arrays[run.targets[0]]
+        for start in range(0, target.rows, _SCANNED_ROWS):
+            part = target.read(start, min(start + _SCANNED_ROWS, target.rows))
+            if part.dtype.kind == "i" and part.min() < 0:
+                raise UsageError(f"array {target.name}: classes must not be negative, there is a {part.min()}")
+            largest = max(largest, int(part.max()))
+    return largest + 1
+
+
+def train(run: "Run") -> None:
+    """Train the built-in model with the backend of the run."""
+    match run.backend:
+        case "pytorch":
+            from feedline.models import pytorch
+
+            pytorch.train(run)
+        case "tensorflow":
+            from feedline.models import tensorflow
+
+            tensorflow.train(run)
+        case _:
+            from feedline.models import keras
+
+            keras.train(run)

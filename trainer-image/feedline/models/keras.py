@@ -1,0 +1,41 @@
+"""The built-in model in Keras: `compile` and `fit`."""
+
+from typing import TYPE_CHECKING
+
+import keras
+
+from feedline.models import Task, task_of
+
+if TYPE_CHECKING:
+    from feedline.run import Run
+
+
+def train(run: "Run") -> None:
+    """Train a dense network, and validate it after every epoch."""
+    task = task_of(run)
+    model = network(run, task)
+    loss: keras.losses.Loss = keras.losses.MeanSquaredError()
+    metrics = []
+    if task.is_classes:
+        loss, metrics = keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
+    model.compile(keras.optimizers.Adam(task.learning_rate), loss, metrics=metrics)
+    model.fit(
+        run.dataset,
+        epochs=run.max_epochs,
+        steps_per_epoch=run.steps_per_epoch,
+        validation_data=run.validation_dataset,
+        callbacks=run.callbacks,
+        verbose=0,
+    )
+
+
+def network(run: "Run", task: Task) -> keras.Model:
+    """Return the network, from one or several inputs to class scores or values."""
+    shapes = {name: run.train.arrays[name].row_shape for name in task.inputs}
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    flat = [keras.layers.Reshape((-1,))(tensor) for tensor in inputs.values()]
+    hidden = keras.layers.Concatenate()(flat) if len(flat) > 1 else flat[0]
+    for _ in range(task.hidden_layers):
+        hidden = keras.layers.Dense(task.hidden_units, activation="relu")(hidden)
+    outputs = keras.layers.Dense(task.outputs)(hidden)
+    return keras.Model(inputs if len(inputs) > 1 else next(iter(inputs.values())), outputs)

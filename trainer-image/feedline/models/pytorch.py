@@ -1,0 +1,74 @@
+"""The built-in model in PyTorch."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from feedline.models import Task, task_of
+
+if TYPE_CHECKING:
+    from feedline.run import Batches, Run
+
+
+def train(run: "Run") -> None:
+    """Train a dense network, and validate it after every epoch."""
+    task = task_of(run)
+    model = network(task).to(run.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
+    for _ in run.epochs():
+        model.train()
+        sums = torch.zeros(3, device=run.device)
+        for batch in run.train:
+            loss, measured = _measure(model, task, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            sums += measured
+        # The only synchronisation of an epoch: asking a GPU after every step would make it wait.
+        run.report(**_means(task, sums, prefix=""))
+        if run.validation is not None:
+            run.report(**_evaluate(model, task, run.validation, run.device))
+
+
+def network(task: Task) -> nn.Sequential:
+    """Return the network, from a flattened row to class scores or values."""
+    widths = [task.width, *[task.hidden_units] * task.hidden_layers]
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], task.outputs))
+
+
+def _measure(model: nn.Module, task: Task, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean loss of a batch, and its sums of loss, hits and rows."""
+    inputs = torch.cat([batch[name].flatten(start_dim=1).float() for name in task.inputs], dim=1)
+    outputs = model(inputs)
+    rows = torch.ones(len(inputs), device=inputs.device)
+    weights = batch[task.weight].float().flatten() if task.weight is not None else rows
+    if task.is_classes:
+        classes = batch[task.target].long().flatten()
+        losses = nn.functional.cross_entropy(outputs, classes, reduction="none")
+        hits = (outputs.argmax(dim=1) == classes).float()
+    else:
+        losses = (outputs - batch[task.target].float().flatten(start_dim=1).reshape_as(outputs)).square().mean(dim=1)
+        hits = torch.zeros_like(losses)
+    loss = (losses * weights).sum() / weights.sum()
+    return loss, torch.stack([(losses * weights).sum(), hits.sum(), rows.sum()]).detach()
+
+
+def _evaluate(model: nn.Module, task: Task, batches: "Batches", device: torch.device) -> dict[str, float]:
+    model.eval()
+    sums = torch.zeros(3, device=device)
+    with torch.no_grad():
+        for batch in batches:
+            sums += _measure(model, task, batch)[1]
+    return _means(task, sums, prefix="val_")
+
+
+def _means(task: Task, sums: torch.Tensor, prefix: str) -> dict[str, float]:
+    loss, hits, rows = sums.tolist()
+    means = {f"{prefix}loss": loss / max(rows, 1)}
+    if task.is_classes:
+        means[f"{prefix}accuracy"] = hits / max(rows, 1)
+    return means

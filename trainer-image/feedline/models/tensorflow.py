@@ -1,0 +1,75 @@
+"""The built-in model in TensorFlow: a loop of one's own around a compiled step."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from feedline.models import Task, task_of
+
+if TYPE_CHECKING:
+    from feedline.run import Batches, Run
+
+Batch = dict[str, Any]
+
+
+def train(run: "Run") -> None:
+    """Train a dense network, and validate it after every epoch."""
+    task = task_of(run)
+    model = network(task)
+    optimizer = tf.keras.optimizers.Adam(task.learning_rate)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Batch) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss, measured = _measure(model, task, batch)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return measured
+
+    @tf.function(reduce_retracing=True)
+    def look(batch: Batch) -> tf.Tensor:
+        return _measure(model, task, batch)[1]
+
+    for _ in run.epochs():
+        run.report(**_epoch(step, task, run.train, prefix=""))
+        if run.validation is not None:
+            run.report(**_epoch(look, task, run.validation, prefix="val_"))
+
+
+def network(task: Task) -> tf.keras.Sequential:
+    """Return the network, from a flattened row to class scores or values."""
+    hidden = [tf.keras.layers.Dense(task.hidden_units, activation="relu") for _ in range(task.hidden_layers)]
+    return tf.keras.Sequential([tf.keras.Input((task.width,)), *hidden, tf.keras.layers.Dense(task.outputs)])
+
+
+def _epoch(step: Callable[[Batch], tf.Tensor], task: Task, batches: "Batches", prefix: str) -> dict[str, float]:
+    wanted = {*task.inputs, task.target, task.weight}
+    sums = tf.zeros(3)
+    for batch in batches:
+        sums += step({name: tensor for name, tensor in batch.items() if name in wanted})
+    loss, hits, rows = sums.numpy().tolist()
+    means = {f"{prefix}loss": loss / max(rows, 1)}
+    if task.is_classes:
+        means[f"{prefix}accuracy"] = hits / max(rows, 1)
+    return means
+
+
+def _measure(model: tf.keras.Model, task: Task, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the mean loss of a batch, and its sums of loss, hits and rows."""
+    rows = tf.shape(batch[task.target])[0]
+    inputs = [tf.reshape(tf.cast(batch[name], tf.float32), (rows, -1)) for name in task.inputs]
+    outputs = model(tf.ensure_shape(tf.concat(inputs, axis=1), (None, task.width)))
+    ones = tf.ones((rows,))
+    weights = tf.reshape(tf.cast(batch[task.weight], tf.float32), (-1,)) if task.weight is not None else ones
+    if task.is_classes:
+        classes = tf.reshape(tf.cast(batch[task.target], tf.int64), (-1,))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, outputs)
+        hits = tf.cast(tf.argmax(outputs, axis=1) == classes, tf.float32)
+    else:
+        targets = tf.reshape(tf.cast(batch[task.target], tf.float32), tf.shape(outputs))
+        losses = tf.reduce_mean(tf.square(outputs - targets), axis=1)
+        hits = tf.zeros_like(losses)
+    total = tf.reduce_sum(losses * weights)
+    return total / tf.reduce_sum(weights), tf.stack([total, tf.reduce_sum(hits), tf.reduce_sum(ones)])

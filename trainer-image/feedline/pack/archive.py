@@ -1,0 +1,200 @@
+"""`.npz` archives: each member becomes a `.npy` file of its own, as it is.
+
+As it is but for the layout that a feed maps: C order and this machine's byte order. Members are decompressed as a
+stream; one in Fortran order goes through a passing file, because its rows are scattered over the whole of it. Members
+that hold Python objects are refused: reading them would run code.
+"""
+
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+
+from feedline.errors import DataError, FeedlineError
+from feedline.pack.npy import NpyWriter, Staging
+from feedline.pack.source import Progress, opened
+
+SUFFIXES: Final = (".npz",)
+_BLOCK_BYTES: Final = 1 << 21
+_MOST_PER_BYTE: Final = 1100
+"""Deflate yields at most 1,032 bytes for one (zlib's technical notes); a member that claims more is forged."""
+_VERSIONS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An array in an archive: its shape and layout, and where in the member its elements begin."""
+
+    path: Path
+    entry: str
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def members(paths: Sequence[Path]) -> dict[str, list[_Member]]:
+    """Return the arrays of the archives by name, each with its parts in the order of `paths`.
+
+    Raises
+    ------
+    InputMissingError
+        An archive is missing or may not be read.
+    DataError
+        An archive is damaged, holds what is no array or an array of objects, or differs from the first one.
+    """
+    found: dict[str, list[_Member]] = {}
+    for path in paths:
+        with _archive(path) as archive:
+            here = {_name(path, info): _member(path, archive, info) for info in archive.infolist()}
+        if not here:
+            raise DataError(f"{path} holds no arrays: give an archive with at least one")
+        if found and here.keys() != found.keys():
+            raise DataError(f"{path}: its arrays have other names than those of {paths[0]}: pack them apart")
+        for name, member in here.items():
+            _check_continues(found.setdefault(name, []), member)
+            found[name].append(member)
+    return found
+
+
+def unpack(found: dict[str, list[_Member]], staging: Staging, progress: Progress) -> dict[str, NpyWriter]:
+    """Write each array as ``NAME.npy``, and return the writers by file name.
+
+    Raises
+    ------
+    DataError
+        An archive is damaged.
+    StorageError
+        The disk is full, or failed.
+    """
+    total = sum(part.bytes for parts in found.values() for part in parts)
+    done = 0
+    writers = {}
+    for name, parts in found.items():
+        first = parts[0]
+        shape = first.shape
+        if shape:
+            shape = (sum(part.shape[0] for part in parts), *shape[1:])
+        writer = staging.array(f"{name}.npy", first.dtype.newbyteorder("="), shape)
+        offset = 0
+        for part in parts:
+            blocks = _fortran_blocks(part, staging.scratch()) if part.fortran else _blocks(part)
+            for block in blocks:
+                writer.write_bytes(block, offset)
+                offset += len(block)
+                progress("Writing", done + offset, total)
+        done += offset
+        writers[f"{name}.npy"] = writer
+    return writers
+
+
+def _name(path: Path, info: zipfile.ZipInfo) -> str:
+    """Return the array's name, which becomes a file's: nothing in it may lead out of the output folder."""
+    name = info.filename.removesuffix(".npy")
+    if not name or name.startswith(".") or not name.isprintable() or set(name) & set("/\\:"):
+        raise DataError(f"{path}: {info.filename!r} is no name for a file: rename that array in the archive")
+    return name
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    where = f"{path}: {info.filename}"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{where} is compressed in a way that NumPy does not write: save the archive anew")
+    with archive.open(info) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            if version not in _VERSIONS:
+                raise DataError(f"{where} is of .npy version {version}, which is not read here: save it anew")
+            shape, fortran, dtype = _VERSIONS[version](file)
+        except FeedlineError:
+            raise
+        except (ValueError, TypeError, OverflowError, struct.error) as error:
+            raise DataError(f"{where} is no .npy array, or damaged: save the archive anew") from error
+        start = file.tell()
+    if dtype.hasobject:
+        raise DataError(f"{where} holds Python objects, which may run code when read: save it with a plain dtype")
+    member = _Member(path, info.filename, shape, fortran and len(shape) > 1, dtype, start)
+    forged = info.file_size > _MOST_PER_BYTE * (info.compress_size + 1)
+    if min(shape, default=0) < 0 or member.bytes != info.file_size - start or forged:
+        raise DataError(f"{where} holds {info.file_size} bytes, not what its header says: save the archive anew")
+    return member
+
+
+def _check_continues(before: Sequence[_Member], member: _Member) -> None:
+    if not before:
+        return
+    first = before[0]
+    same = first.shape[1:] == member.shape[1:] and first.dtype.newbyteorder("=") == member.dtype.newbyteorder("=")
+    if not first.shape or not member.shape or not same:
+        raise DataError(
+            f"{member.path}: {member.entry} does not continue that of {first.path}, "
+            f"{list(member.shape)} {member.dtype} after {list(first.shape)} {first.dtype}: pack them apart"
+        )
+
+
+def _blocks(member: _Member) -> Iterator[bytes]:
+    """Yield a member's bytes in the order in which they are stored, in this machine's byte order."""
+    if not member.bytes:
+        return
+    native = member.dtype.newbyteorder("=")
+    size = member.dtype.itemsize * max(1, _BLOCK_BYTES // member.dtype.itemsize)
+    with _archive(member.path) as archive, archive.open(member.entry) as file:
+        _read(file, member, member.start)
+        left = member.bytes
+        while left:
+            block = _read(file, member, min(size, left))
+            left -= len(block)
+            yield block if native == member.dtype else np.frombuffer(block, member.dtype).astype(native).tobytes()
+        file.read(1)  # to its end, where the checksum is compared
+
+
+def _fortran_blocks(member: _Member, scratch: Path) -> Iterator[bytes]:
+    """Yield the bytes of a member in Fortran order in C order, by way of a mapped file."""
+    if not member.bytes:
+        return
+    native = member.dtype.newbyteorder("=")
+    writer = NpyWriter(scratch, scratch, native, (math.prod(member.shape),))
+    try:
+        offset = 0
+        for block in _blocks(member):
+            writer.write_bytes(block, offset)
+            offset += len(block)
+    finally:
+        writer.close()
+    flat = np.load(scratch, mmap_mode="r", allow_pickle=False)
+    array = flat.reshape(member.shape, order="F")
+    rows = max(1, _BLOCK_BYTES * member.shape[0] // member.bytes)
+    for start in range(0, member.shape[0], rows):
+        yield array[start : start + rows].tobytes(order="C")
+    scratch.unlink()
+
+
+def _read(file: IO[bytes], member: _Member, size: int) -> bytes:
+    block = file.read(size)
+    if len(block) != size:
+        raise DataError(f"{member.path}: {member.entry} is cut short: save the archive anew")
+    return block
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive; whatever is wrong with its content is told in one sentence."""
+    with opened(path) as raw:
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                yield archive
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            if isinstance(error, FeedlineError):
+                raise
+            raise DataError(f"{path} is no .npz archive, or damaged ({error}): save it anew") from error

@@ -1,0 +1,118 @@
+"""The report: the numbers of a run as bounded JSON, for people, the operator and Prometheus alike."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from feedline.contract import MAX_REPORT_VALUES, TERMINATION_LOG_BYTES, Percentiles, Report
+from feedline.limits import cpu_count, memory_bytes
+from feedline.verdict import Evidence, judge
+
+if TYPE_CHECKING:
+    from feedline.run import Run
+
+_MAX_MESSAGE = 1024
+
+
+def micros(seconds: tuple[float, float, float]) -> Percentiles:
+    """Return median, 95th and 99th percentile in whole microseconds."""
+    p50, p95, p99 = (round(each * 1e6) for each in seconds)
+    return {"p50": p50, "p95": p95, "p99": p99}
+
+
+def values(reported: Mapping[str, float]) -> dict[str, str]:
+    """Return at most 16 reported values as decimal strings; what is not finite is NaN, Infinity or -Infinity."""
+    return {name[:63]: decimal(value) for name, value in list(reported.items())[-MAX_REPORT_VALUES:]}
+
+
+def decimal(value: float) -> str:
+    """Return a number as a short decimal string."""
+    if math.isfinite(value):
+        return f"{value:.6g}"
+    return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+
+
+def sentence(text: str) -> str:
+    """Return text without control characters and of bounded length, as a message for status and logs."""
+    clean = re.sub(r"[\x00-\x1f\x7f]+", " ", text).strip()
+    return clean if len(clean) <= _MAX_MESSAGE else clean[: _MAX_MESSAGE - 1] + "…"
+
+
+def termination_message(report: Report) -> bytes:
+    """Return the report as JSON of at most 4,096 bytes, the kubelet's limit; the message is cut first, then values."""
+    bounded: dict[str, Any] = dict(report)
+    text = _compact(bounded)
+    if len(text) > TERMINATION_LOG_BYTES and "message" in bounded:
+        spare = max(0, len(bounded["message"].encode()) - (len(text) - TERMINATION_LOG_BYTES) - 8)
+        bounded["message"] = bounded["message"].encode()[:spare].decode(errors="ignore")
+        text = _compact(bounded)
+    if len(text) > TERMINATION_LOG_BYTES:
+        bounded.pop("values", None)
+        text = _compact(bounded)
+    return text
+
+
+def _compact(report: Mapping[str, Any]) -> bytes:
+    return json.dumps(report, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def summarize(run: "Run") -> Report:
+    """Return the numbers of a run so far; how it ended is not among them."""
+    train, timeline = run.train, run.train.timeline
+    wait, step = timeline.waits.total, timeline.steps.total
+    stats = train.feed_stats
+    elapsed = (train.ended or 0.0) - (train.started or 0.0)
+    timed_rows = train.samples * timeline.steps.count / train.steps if train.steps else 0.0
+    visible = not run.opaque and wait + step > 0
+    report: Report = {
+        "pipeline": run.pipeline,
+        "backend": run.backend,
+        "engine": run.engine,
+        "observedTime": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "epochs": train.epochs,
+        "steps": train.steps,
+        "targetSteps": run.target_steps,
+        "samples": train.samples,
+        "bytes": train.bytes,
+        "milliseconds": round(elapsed * 1e3),
+        "values": values(run.values),
+    }
+    if visible:
+        report["samplesPerSecond"] = round(timed_rows / (wait + step))
+        report["waitPermille"] = round(1000 * wait / (wait + step))
+        report["fetchMicros"] = micros(timeline.waits.percentiles())
+        report["stepMicros"] = micros(timeline.steps.percentiles())
+        if step > 0:
+            report["modelSamplesPerSecond"] = round(timed_rows / step)
+    elif elapsed > 0:
+        report["samplesPerSecond"] = round(train.samples / elapsed)
+    if timeline.waits.first is not None:
+        report["firstBatchMillis"] = round(timeline.waits.first * 1e3)
+    if timeline.steps.first is not None:
+        report["firstStepMillis"] = round(timeline.steps.first * 1e3)
+    faults = run.metrics.faults()
+    report["minorFaults"], report["majorFaults"] = faults.minor, faults.major
+    if stats is not None and stats.gather_busy_seconds > 0:
+        report["feedSamplesPerSecond"] = round(stats.gathered_rows * stats.threads / stats.gather_busy_seconds)
+    report["verdict"] = judge(
+        Evidence(
+            wait_permille=report.get("waitPermille") if visible else None,
+            feed_rate=report.get("feedSamplesPerSecond"),
+            model_rate=report.get("modelSamplesPerSecond"),
+            major_faults=faults.major,
+            batches=train.steps,
+            batch_bytes=train.bytes // max(1, train.steps),
+            wait_seconds=wait / max(1, timeline.waits.count),
+            data_bytes=train.arrays.bytes,
+            memory_bytes=memory_bytes(),
+            threads=stats.threads if stats is not None else 0,
+            cpus=cpu_count(),
+            engine=run.engine,
+            in_memory=run.manifest.loader.residency == "memory",
+            on_accelerator=run.on_accelerator,
+        )
+    )
+    return report

@@ -1,0 +1,243 @@
+"""From a manifest to batches: where the files of a split lie, and the engine that makes native batches of them.
+
+Both engines look alike from here on: something whose every `iter` is one epoch of dicts. The feed's adapters and the
+classic ways are imported only when they are used, since each brings its framework.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from feedline.arrays import Arrays, Residency, open_arrays
+from feedline.errors import EnvironmentInvalidError, UsageError
+from feedline.feed import Feed
+from feedline.limits import default_threads, memory_bytes
+from feedline.manifest import Manifest, Split
+from feedline.order import LastBatch, Plan, Shuffle
+from feedline.verdict import size
+
+Volumes = Mapping[str, Path]
+
+_PACKAGES = {"keras": "keras", "tensorflow": "tensorflow", "pytorch": "torch"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split as native batches.
+
+    Attributes
+    ----------
+    arrays
+        The open files.
+    batches
+        Each `iter` is one epoch of dicts of native tensors.
+    plan
+        Rows, batch size and steps of an epoch.
+    feed
+        The feed behind `batches`; None for a classic engine.
+    """
+
+    arrays: Arrays
+    batches: Iterable[dict[str, Any]]
+    plan: Plan
+    feed: Feed | None
+
+    def close(self) -> None:
+        """End the feed's threads."""
+        if self.feed is not None:
+            self.feed.close()
+
+
+def require_backend(backend: str) -> None:
+    """Raise `EnvironmentInvalidError` if the packages of `backend` are not installed."""
+    if find_spec(_PACKAGES[backend]) is None:
+        raise EnvironmentInvalidError(
+            f"spec.backend: {backend} is not installed here: pip install 'feedline[{backend}]', or choose another"
+        )
+
+
+def seed_everything(backend: str, seed: int) -> None:
+    """Seed Python, numpy and the framework, and have the framework choose deterministic operations."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - user code may draw from the global generator
+    if backend == "pytorch":
+        import torch
+
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.random.set_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+    else:
+        import keras
+
+        keras.utils.set_random_seed(seed % 2**32)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.experimental.enable_op_determinism()
+
+
+def paths(split: Split, volumes: Volumes) -> dict[str, Path]:
+    """Return the path of every array of a split.
+
+    Raises
+    ------
+    UsageError
+        A volume has no folder.
+    """
+    found = {}
+    for array in split.arrays:
+        volume, _, rest = array.path.partition("/")
+        if volume not in volumes:
+            raise UsageError(f"volume {volume}: has no folder here: pass --volume {volume}=DIR")
+        found[array.name] = volumes[volume] / rest
+    return found
+
+
+def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
+    """Open the arrays of a split as `loader.residency` says.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        The rows are to be loaded into memory and do not fit.
+    """
+    named, rows = paths(split, volumes), (split.start, split.stop)
+    if manifest.loader.residency == "memory":
+        needed, limit = open_arrays(named, rows).bytes, memory_bytes()
+        if needed > limit:
+            raise EnvironmentInvalidError(
+                f"loader.residency: Memory needs {size(needed)}, and {size(limit)} is the limit: use Mapped or more memory"
+            )
+    return open_arrays(named, rows, cast(Residency, manifest.loader.residency))
+
+
+def train_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source:
+    """Return the training rows as native batches, as many epochs of them as the limit needs."""
+    loader = manifest.loader
+    shuffle, last = cast(Shuffle, loader.shuffle), cast(LastBatch, loader.last_batch)
+    return _source(manifest, manifest.train_data, volumes, device, shuffle, last)
+
+
+def validation_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source | None:
+    """Return the validation rows as native batches, unshuffled and all of them; None where there are none."""
+    if manifest.validation_data is None:
+        return None
+    return _source(manifest, manifest.validation_data, volumes, device, "none", "keep")
+
+
+def _source(
+    manifest: Manifest, split: Split, volumes: Volumes, device: Any, shuffle: Shuffle, last_batch: LastBatch
+) -> Source:
+    loader = manifest.loader
+    arrays = open_split(manifest, split, volumes)
+    # The feed checks its arguments, so that every engine answers a batch that is too large alike. Validation has no
+    # such limit: its rows are few and all of them are wanted.
+    is_train = split is manifest.train_data
+    batch_size = loader.batch_size if is_train else min(loader.batch_size, arrays.rows)
+    feed = Feed(
+        arrays,
+        batch_size,
+        shuffle=shuffle,
+        seed=loader.seed,
+        epochs=_epochs(manifest, arrays.rows) if is_train else None,
+        last_batch=last_batch,
+        threads=loader.threads,
+        prefetch=loader.prefetch,
+    )
+    if loader.engine == "Feed":
+        return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
+    return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
+
+
+def _epochs(manifest: Manifest, rows: int) -> int | None:
+    """Return how many epochs the limit needs at most; None where it is one of time."""
+    limits, loader = manifest.train, manifest.loader
+    if limits.steps is None:
+        return limits.epochs
+    steps = Plan(rows, loader.batch_size, cast(LastBatch, loader.last_batch)).steps
+    return -(-limits.steps // max(1, steps))
+
+
+def _native(backend: str, feed: Feed, device: Any) -> Iterable[dict[str, Any]]:
+    match backend:
+        case "pytorch":
+            from feedline import pytorch
+
+            return pytorch.batches(feed, device)
+        case "tensorflow":
+            from feedline import tensorflow
+
+            return tensorflow.batches(feed)
+        case _:
+            from feedline import keras
+
+            return keras.native_batches(feed)
+
+
+def _classic(
+    manifest: Manifest, split: Split, volumes: Volumes, device: Any, plan: Plan, shuffle: Shuffle
+) -> Iterable[dict[str, Any]]:
+    loader = manifest.loader
+    arrays = classic_arrays(manifest, split, volumes)
+    match manifest.backend:
+        case "pytorch":
+            from feedline.classic import pytorch
+
+            return pytorch.loader(
+                arrays,
+                plan.batch_size,
+                workers=loader.threads or default_threads(),
+                shuffle=shuffle == "full",
+                seed=loader.seed,
+                last_batch=plan.last_batch,
+                device=device,
+            )
+        case "tensorflow":
+            from feedline.classic import tensorflow
+
+            return tensorflow.batches(
+                arrays,
+                plan.batch_size,
+                capacity=loader.queue_capacity,
+                min_after_dequeue=loader.queue_min_after_dequeue,
+                last_batch=plan.last_batch,
+                shuffle=shuffle == "full",
+                seed=loader.seed,
+            )
+        case _:
+            from feedline.classic import keras
+
+            return keras.batches(
+                arrays,
+                plan.batch_size,
+                shuffle=shuffle == "full",
+                seed=loader.seed,
+                last_batch=plan.last_batch,
+            )
+
+
+def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[str, Any]:
+    """Return the arrays of a split as the classic ways load them, one file each.
+
+    Raises
+    ------
+    UsageError
+        An array is several files.
+    """
+    from feedline.classic import load
+
+    named = paths(split, volumes)
+    for name, path in named.items():
+        if "*" in path.name:
+            raise UsageError(f"loader.engine: Classic reads one file for each array, {name} is {path.name}: use Feed")
+    rows = open_arrays(named, (split.start, split.stop)).rows
+    return load(named, split.start, split.start + rows, in_memory=manifest.loader.residency == "memory")

@@ -1,0 +1,136 @@
+"""Where a training loop's time goes: waiting for a batch, or working on it.
+
+Measured only where the training thread takes a batch: from `ask` to `give` it waits, from `give` to the next `ask`
+within the epoch it steps. What lies between epochs is neither, and the first batch and the first step, which carry
+opening files and compiling, are kept apart. The clock is passed in: a GPU's own events tell its time honestly, since
+the host only queues work for it. This module knows no feed, framework or metric.
+"""
+
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+_WINDOW = 4096
+"""Durations that the percentiles look back on."""
+
+
+class Clock(Protocol):
+    """Takes stamps whose distance may be known only later."""
+
+    def stamp(self) -> Any:
+        """Mark this point in time."""
+
+    def known(self, stamp: Any) -> bool:
+        """Tell whether the stamped point has been reached."""
+
+    def seconds(self, start: Any, stop: Any) -> float:
+        """Return the distance of two known stamps."""
+
+
+class HostClock:
+    """The clock of a loop whose calls return when their work is done."""
+
+    def stamp(self) -> float:
+        """Return monotonic seconds."""
+        return time.perf_counter()
+
+    def known(self, stamp: float) -> bool:  # noqa: ARG002
+        """Host time is known at once."""
+        return True
+
+    def seconds(self, start: float, stop: float) -> float:
+        """Return the difference."""
+        return stop - start
+
+
+class Durations:
+    """Sum, count and percentiles of one kind of duration; the first one apart."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+        self._window = array("d", bytes(8 * _WINDOW))
+        self.first: float | None = None
+        self.count = 0
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take in one duration."""
+        if self.first is None:
+            self.first = seconds
+            return
+        self._window[self.count % _WINDOW] = seconds
+        self.count += 1
+        self.total += seconds
+        self._observe(seconds)
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """Return the median, 95th and 99th percentile of the last 4,096 durations in seconds; zeros if there are none."""
+        known = min(self.count, _WINDOW)
+        if not known:
+            return 0.0, 0.0, 0.0
+        p50, p95, p99 = np.percentile(np.frombuffer(self._window, np.float64)[:known], (50, 95, 99)).tolist()
+        return p50, p95, p99
+
+
+class Timeline:
+    """Tells waiting from stepping.
+
+    Parameters
+    ----------
+    clock
+        `HostClock`, or a device's.
+    on_wait, on_step
+        Called with the seconds of every wait and step but the first.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        on_wait: Callable[[float], None] = lambda seconds: None,
+        on_step: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._clock = clock or HostClock()
+        self.waits, self.steps = Durations(on_wait), Durations(on_step)
+        self.asking = False
+        self._asked: Any = None
+        self._given: Any = None
+        self._marked: Any = None
+        self._pending: deque[tuple[Durations, Any, Any]] = deque()
+
+    def ask(self) -> None:
+        """The training thread asks for the next batch: its step is over, it waits."""
+        now = self._clock.stamp()
+        if self._given is not None:
+            self._pending.append((self.steps, self._given, now))
+            self._given = None
+        self._asked = now
+        self.asking = True
+        self._settle()
+
+    def give(self) -> None:
+        """The training thread has its batch."""
+        now = self._clock.stamp()
+        self.asking = False
+        self._pending.append((self.waits, self._asked, now))
+        self._given, self._marked = now, None
+
+    def mark(self) -> None:
+        """A step seems to be over; counts if no batch is asked for after it, as at the end of Keras' epochs."""
+        self._marked = self._clock.stamp()
+
+    def end(self) -> None:
+        """The epoch is over: what comes until the next `ask` is neither waiting nor stepping."""
+        self.asking = False
+        if self._given is not None and self._marked is not None:
+            self._pending.append((self.steps, self._given, self._marked))
+        self._given = self._marked = None
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._pending and self._clock.known(self._pending[0][2]):
+            durations, start, stop = self._pending.popleft()
+            durations.add(self._clock.seconds(start, stop))

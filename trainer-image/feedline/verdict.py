@@ -1,0 +1,138 @@
+"""The verdict: does the data or the model hold the run back, by how much, and what to do about it. Pure.
+
+The share of time spent waiting decides; rates, faults and sizes only explain it. Where the evidence does not name a
+cause, the cause is Unknown.
+"""
+
+from dataclasses import dataclass
+
+from feedline.contract import Cause, Verdict
+
+INPUT_BOUND_PERMILLE = 100
+_SMALL_BATCH_BYTES = 64 * 1024
+_SMALL_WAIT_SECONDS = 200e-6
+_FAULTS_PER_BATCH = 0.5
+_FEED_KEEPS_UP = 1.25
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run has shown so far.
+
+    Attributes
+    ----------
+    wait_permille
+        1000 · wait / (wait + step); None where the time cannot be seen.
+    feed_rate, model_rate
+        Rows per second that the gather threads can deliver and that the steps alone would take; None if unknown.
+    major_faults, batches
+        Page faults that waited for the disk, and the batches they were needed for.
+    batch_bytes, wait_seconds
+        Bytes of a batch, and seconds waited for one on average.
+    data_bytes, memory_bytes
+        Size of the training rows, and the memory this process may use.
+    threads, cpus
+        Gather threads, and the CPUs this process may use.
+    engine, in_memory, on_accelerator
+        The loader's engine, whether the rows were loaded into memory, whether batches are copied to a device.
+    """
+
+    wait_permille: int | None
+    feed_rate: float | None
+    model_rate: float | None
+    major_faults: int
+    batches: int
+    batch_bytes: int
+    wait_seconds: float
+    data_bytes: int
+    memory_bytes: int
+    threads: int
+    cpus: float
+    engine: str
+    in_memory: bool
+    on_accelerator: bool
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Return whether the run is input bound, the likely cause, and one sentence of advice."""
+    if evidence.wait_permille is None:
+        return {
+            "inputBound": False,
+            "cause": Cause.UNKNOWN,
+            "advice": "The time spent waiting cannot be seen behind this loader; run once with loader.engine: Feed.",
+        }
+    if evidence.wait_permille <= INPUT_BOUND_PERMILLE:
+        return {"inputBound": False, "cause": Cause.NONE, "advice": "The model is the bottleneck; the data keep up."}
+    cause, advice = _cause(evidence)
+    return {"inputBound": True, "cause": cause, "advice": advice}
+
+
+def _cause(evidence: Evidence) -> tuple[Cause, str]:
+    fits = evidence.data_bytes < 0.8 * evidence.memory_bytes
+    sizes = f"{size(evidence.data_bytes)} of {size(evidence.memory_bytes)}"
+    if evidence.major_faults > _FAULTS_PER_BATCH * max(1, evidence.batches) and not evidence.in_memory:
+        if fits:
+            return Cause.PAGE_FAULTS, f"Try loader.residency: Memory ({sizes})."
+        return Cause.DISK, f"The data do not fit into memory ({sizes}): give more memory or a faster disk."
+    if evidence.engine == "Classic":
+        return Cause.CPU, "Try loader.engine: Feed."
+    keeps_up = (
+        evidence.feed_rate is not None
+        and evidence.model_rate is not None
+        and evidence.feed_rate > _FEED_KEEPS_UP * evidence.model_rate
+    )
+    if evidence.batch_bytes < _SMALL_BATCH_BYTES and evidence.wait_seconds < _SMALL_WAIT_SECONDS:
+        return Cause.SMALL_BATCHES, "Handing a batch over takes longer than filling it: raise loader.batchSize."
+    if keeps_up and evidence.on_accelerator:
+        return Cause.TRANSFER, "Copies to the device are slower than the feed: store a smaller dtype and cast there."
+    if keeps_up:
+        return Cause.UNKNOWN, "The feed is faster than the model, yet the loop waits: look for other load on the CPUs."
+    if evidence.threads < int(evidence.cpus):
+        return Cause.CPU, f"Raise loader.threads from {evidence.threads} to {int(evidence.cpus)}."
+    return Cause.CPU, f"The gather threads use the {evidence.cpus:g} CPUs there are: raise resources.cpu."
+
+
+def in_words(
+    verdict: Verdict, wait_permille: int | None, feed_rate: int | None, model_rate: int | None
+) -> str:
+    """Return the verdict as a person would say it."""
+    if wait_permille is None:
+        return str(verdict["advice"])
+    sentences = [f"Waiting for data {wait_permille / 10:.0f} % of the time."]
+    if feed_rate and model_rate:
+        sentences.append(f"The feed can deliver {rate(feed_rate)}, the model could take {rate(model_rate, unit='')}.")
+    elif model_rate:
+        sentences.append(f"The model could take {rate(model_rate)}.")
+    if verdict["inputBound"]:
+        sentences.append(f"Cause: {_CAUSE_WORDS[Cause(verdict['cause'])]}.")
+    sentences.append(verdict["advice"])
+    return " ".join(sentences)
+
+
+_CAUSE_WORDS = {
+    Cause.NONE: "none",
+    Cause.PAGE_FAULTS: "page faults",
+    Cause.DISK: "the disk",
+    Cause.CPU: "the CPU",
+    Cause.SMALL_BATCHES: "small batches",
+    Cause.TRANSFER: "copies to the device",
+    Cause.UNKNOWN: "unknown",
+}
+
+
+def rate(rows_per_second: float, unit: str = " rows/s") -> str:
+    """Return a rate with three digits at most: 118 k rows/s."""
+    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if rows_per_second >= limit:
+            value = rows_per_second / limit
+            return f"{value:.0f}{suffix}{unit}" if value >= 10 else f"{value:.1f}{suffix}{unit}"
+    return f"{rows_per_second:.0f}{unit}"
+
+
+def size(count: float) -> str:
+    """Return bytes with a decimal unit: 2.0 GB."""
+    for limit, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit:
+            value = count / limit
+            return f"{value:.0f} {suffix}" if value >= 10 else f"{value:.1f} {suffix}"
+    return f"{count:.0f} bytes"
