@@ -282,7 +282,7 @@ class Feed:
         if differing:
             told = ", ".join(f"{name} was {theirs.get(name)} and is {ours[name]}" for name in differing)
             raise UsageError(f"state: belongs to another feed: {told}")
-        if type(epoch) is not int or type(step) is not int or epoch < 0 or not 0 <= step < self.plan.steps:
+        if type(epoch) is not int or type(step) is not int or not 0 <= epoch < 2**64 or not 0 <= step < self.plan.steps:
             raise UsageError(f"state: epoch {epoch} and step {step} are not in this feed")
         if modified != self.arrays.modified_ns():
             warnings.warn(

@@ -62,8 +62,9 @@ def native_batches(feed: Feed) -> Iterable[dict[str, Any]]:
 class Dataset(DataAdapter):  # type: ignore[misc]
     """Epochs of ``(inputs, targets)`` for Keras; made by `dataset`.
 
-    Keras takes a batch to see its shapes before it trains an unbuilt model and then starts over. Such an iterator,
-    left after one batch of several, is taken for a look: its batch is put back, so that none is lost.
+    Keras takes a batch to see its shapes before it trains an unbuilt model and then starts over. Such a look is told
+    from an epoch by what Keras does next: it ends an epoch only after it has asked for the iterator of the next one.
+    The batch that was looked at is put back, so that none is lost.
     """
 
     def __init__(
@@ -78,23 +79,29 @@ class Dataset(DataAdapter):  # type: ignore[misc]
         self._pick = pick
         self._batch_size = batch_size
         self._epoch: Generator[tuple[Any, ...]] | None = None
-        self._first: tuple[Any, ...] | None = None
-        self._taken = 0
+        self._first: list[tuple[Any, ...]] = []  # the newest batch, if it is the first of its epoch
+        self._asked_again = False  # whether an iterator was asked for since the newest batch
+        self._looked_at = False
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        self._asked_again = True
+        return self._batches()
+
+    def on_epoch_end(self) -> None:
+        """Put the batch back if it was taken for a look."""
+        self._looked_at = bool(self._first) and not self._asked_again
+
+    def _batches(self) -> Generator[tuple[Any, ...]]:
         # A generator: the epoch begins with its first batch, since Keras makes iterators that it does not use.
-        looked_at = self._epoch is not None and self._taken == 1 and self._steps > 1
-        if looked_at:
-            put_back = [self._first]
-        else:
-            put_back = []
+        put_back = self._first if self._looked_at else []
+        if self._epoch is None or not put_back:
             if self._epoch is not None:
                 self._epoch.close()
             self._epoch = self._picked()
-        self._taken = 0
-        for batch in chain(put_back, self._epoch):
-            self._taken += 1
-            self._first = batch if self._taken == 1 else None
+        self._looked_at = False
+        for number, batch in enumerate(chain(put_back, self._epoch)):
+            self._asked_again = False
+            self._first = [batch] if number == 0 else []
             yield batch
 
     def _picked(self) -> Generator[tuple[Any, ...]]:

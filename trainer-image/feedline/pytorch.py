@@ -76,6 +76,10 @@ class Batches(IterableDataset[Batch]):
             case _:
                 return (_moved(batch, self.device) for batch in on_cpu)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Worker processes that are spawned get a pickle, and are to come as far as the sentence above.
+        return Batches, (self.feed, self.device)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the feed's state: batches handed out count."""
         return self.feed.state()

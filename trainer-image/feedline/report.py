@@ -88,7 +88,8 @@ def summarize(run: "Run") -> Report:
         if step > 0:
             report["modelSamplesPerSecond"] = round(timed_rows / step)
     elif elapsed > 0:
-        report["samplesPerSecond"] = round(train.samples / elapsed)
+        # Counted from the end of the first step on.
+        report["samplesPerSecond"] = round(train.samples * (train.steps - 1) / train.steps / elapsed)
     if timeline.waits.first is not None:
         report["firstBatchMillis"] = round(timeline.waits.first * 1e3)
     if timeline.steps.first is not None:

@@ -4,6 +4,7 @@ Everything is measured where the training thread takes its batches. How a proces
 signals, exit codes and files, is `feedline.process`'s business.
 """
 
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 from feedline import contract, sources
 from feedline.columns import Columns, picker
 from feedline.errors import UsageError
+from feedline.limits import cpu_count
 from feedline.manifest import Manifest, Parameter
 from feedline.metrics import TrainerMetrics
 from feedline.timeline import Clock, HostClock, Timeline
@@ -302,6 +304,7 @@ def _device_and_clock(backend: str) -> tuple[Any, Clock]:
         import torch
 
         if not torch.cuda.is_available():
+            _leave_a_cpu_to_the_feed()
             return torch.device("cpu"), HostClock()
         from feedline.pytorch import StreamClock
 
@@ -314,6 +317,19 @@ def _device_and_clock(backend: str) -> tuple[Any, Clock]:
     import keras
 
     return keras.distribution.list_devices()[0], HostClock()
+
+
+def _leave_a_cpu_to_the_feed() -> None:
+    """Keep torch's operations off one of the CPUs this process may use, unless OMP_NUM_THREADS says otherwise.
+
+    OpenMP threads spin while they wait for each other, and torch starts one for each CPU of the host, whatever the
+    pod's limit. A step whose partner has no CPU then waits for whole time slices: measured on 2 cores with one busy,
+    70 ms instead of 2 ms (2026-11).
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), int(cpu_count()) - 1)))
 
 
 def _columns(names: list[str]) -> Columns:

@@ -23,7 +23,7 @@ from feedline.verdict import size
 
 Volumes = Mapping[str, Path]
 
-_PACKAGES = {"keras": "keras", "tensorflow": "tensorflow", "pytorch": "torch"}
+PACKAGES = {"keras": "keras", "tensorflow": "tensorflow", "pytorch": "torch"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Source:
 
 def require_backend(backend: str) -> None:
     """Raise `EnvironmentInvalidError` if the packages of `backend` are not installed."""
-    if find_spec(_PACKAGES[backend]) is None:
+    if find_spec(PACKAGES[backend]) is None:
         raise EnvironmentInvalidError(
             f"spec.backend: {backend} is not installed here: pip install 'feedline[{backend}]', or choose another"
         )
@@ -118,6 +118,11 @@ def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
                 f"loader.residency: Memory needs {size(needed)}, and {size(limit)} is the limit: use Mapped or more memory"
             )
     return open_arrays(named, rows, cast(Residency, manifest.loader.residency))
+
+
+def check_batch_size(manifest: Manifest, arrays: Arrays) -> None:
+    """Raise `DataError` if a batch is larger than the training rows."""
+    Feed(arrays, manifest.loader.batch_size).close()
 
 
 def train_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source:
@@ -187,14 +192,17 @@ def _classic(
     manifest: Manifest, split: Split, volumes: Volumes, device: Any, plan: Plan, shuffle: Shuffle
 ) -> Iterable[dict[str, Any]]:
     loader = manifest.loader
-    arrays = classic_arrays(manifest, split, volumes)
     match manifest.backend:
         case "pytorch":
             from feedline.classic import pytorch
 
+            named = _one_file_each(split, volumes)
             return pytorch.loader(
-                arrays,
+                named,
+                split.start,
+                split.start + plan.rows,
                 plan.batch_size,
+                in_memory=loader.residency == "memory",
                 workers=loader.threads or default_threads(),
                 shuffle=shuffle == "full",
                 seed=loader.seed,
@@ -205,7 +213,7 @@ def _classic(
             from feedline.classic import tensorflow
 
             return tensorflow.batches(
-                arrays,
+                classic_arrays(manifest, split, volumes),
                 plan.batch_size,
                 capacity=loader.queue_capacity,
                 min_after_dequeue=loader.queue_min_after_dequeue,
@@ -217,7 +225,7 @@ def _classic(
             from feedline.classic import keras
 
             return keras.batches(
-                arrays,
+                classic_arrays(manifest, split, volumes),
                 plan.batch_size,
                 shuffle=shuffle == "full",
                 seed=loader.seed,
@@ -226,7 +234,7 @@ def _classic(
 
 
 def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[str, Any]:
-    """Return the arrays of a split as the classic ways load them, one file each.
+    """Return the arrays of a split as the classic ways of Keras and TensorFlow load them, one file each.
 
     Raises
     ------
@@ -235,9 +243,14 @@ def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[s
     """
     from feedline.classic import load
 
+    named = _one_file_each(split, volumes)
+    stop = split.start + open_arrays(named, (split.start, split.stop)).rows
+    return load(named, split.start, stop, in_memory=manifest.loader.residency == "memory")
+
+
+def _one_file_each(split: Split, volumes: Volumes) -> dict[str, Path]:
     named = paths(split, volumes)
     for name, path in named.items():
         if "*" in path.name:
             raise UsageError(f"loader.engine: Classic reads one file for each array, {name} is {path.name}: use Feed")
-    rows = open_arrays(named, (split.start, split.stop)).rows
-    return load(named, split.start, split.start + rows, in_memory=manifest.loader.residency == "memory")
+    return named

@@ -1,7 +1,7 @@
 """Built-in training functions: a dense network over the flattened inputs, one page for each backend.
 
 `spec.train.entrypoint: feedline.models:train` trains it. Integer targets are classes, float targets a regression.
-Parameters: `learningRate` (0.001), `hiddenUnits` (128), `hiddenLayers` (2).
+Parameters: `learningRate` (0.001), `hiddenUnits` (256), `hiddenLayers` (2).
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def task_of(run: "Run") -> Task:
         outputs=_classes(run) if is_classes else values,
         is_classes=is_classes,
         learning_rate=float(run.parameters.get("learningRate", 0.001)),
-        hidden_units=int(run.parameters.get("hiddenUnits", 128)),
+        hidden_units=int(run.parameters.get("hiddenUnits", 256)),
         hidden_layers=int(run.parameters.get("hiddenLayers", 2)),
     )
 

@@ -1,0 +1,78 @@
+"""What the tests of the feed share: real `.npy` files whose rows tell which row they are, and fresh interpreters."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import feedline
+
+# No test depends on how fast the machine is.
+settings.register_profile("feedline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("feedline")
+
+FOLDERS = [str(Path(__file__).parents[1] / name) for name in ("trainer-image", "operator")]
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Return a function that saves an array as ``NAME.npy`` in the test's folder and returns the path."""
+
+    def save(name, array):
+        path = tmp_path / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def numbered(save):
+    """Return a function that opens arrays in which row i of `features`, `labels` and `names` says i."""
+
+    def numbered(count, /, row_shape=(5, 5), **options):
+        numbers = np.arange(count)
+        features = np.empty((count, *row_shape), np.float32)
+        features[:] = numbers.reshape(-1, *(1 for _ in row_shape))
+        paths = {
+            "features": save("features", features),
+            "labels": save("labels", numbers.astype(np.int32)),
+            "names": save("names", np.char.add("row ", numbers.astype(str)).astype("S12")),
+        }
+        return feedline.open_arrays(paths, **options)
+
+    return numbered
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child process ended."""
+
+    code: int
+    output: str
+    errors: str
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Return a function that runs a program in a fresh interpreter, in the test's folder."""
+
+    def python(program, *arguments, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return python
