@@ -64,11 +64,12 @@ format: $(call installed,lint)  ## put the code into its format and repair what 
 	.venv/bin/ruff check --fix
 
 crd_copies := $(patsubst crds/%,trainer-image/feedline/%,$(wildcard crds/*.yaml))
-generated := $(crd_copies)
+generated := $(crd_copies) README.md
 
 .PHONY: generate
 generate:  ## remake every generated file; one line for each generator
 	cp crds/*.yaml trainer-image/feedline/
+	$(PYTHON) benchmarks/readme.py
 
 # Compared with what lay there before, not with git: a change that is not committed yet is nobody's mistake.
 .PHONY: generated-is-current

@@ -217,6 +217,7 @@ next(batches)
 while feed.stats().queue_depth < feed.stats().queue_capacity:
     time.sleep(0.001)
 os.truncate(path, keep)
+time.sleep(0.05)  # and until the last check is too old to stand for the next
 try:
     for epoch in range(3):
         for batch in batches:

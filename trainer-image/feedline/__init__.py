@@ -20,7 +20,7 @@ __all__ = ["Arrays", "Feed", "FeedStats", "FeedlineError", "Run", "open_arrays"]
 def __getattr__(name: str) -> Any:
     # Run brings the metrics along, which a script that only wants the feed should not wait for.
     if name == "Run":
-        from feedline.run import Run  # noqa: PLC0415
+        from feedline.run import Run
 
         return Run
     raise AttributeError(f"module 'feedline' has no attribute {name!r}")

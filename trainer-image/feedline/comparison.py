@@ -78,7 +78,7 @@ def compare(
     *,
     rounds: int,
     steps: int,
-    on_progress: Callable[[str], object] = lambda what: None,
+    on_progress: Callable[[str], object] = lambda _: None,
 ) -> dict[Cell, Result]:
     """Measure every cell.
 
@@ -208,7 +208,11 @@ def _hash(document: manifest.Manifest, volumes: Mapping[str, Path]) -> str:
     changed = {**document.document, "spec": {**document.document["spec"]}}
     spec = changed["spec"]
     spec["data"] = {**spec["data"], "train": {**spec["data"]["train"], "rows": {"start": start, "stop": stop}}}
-    spec["loader"] = {**spec["loader"], "lastBatch": "Keep"}
+    spec["loader"] = {
+        **spec["loader"],
+        "lastBatch": "Keep",
+        "batchSize": min(document.loader.batch_size, stop - start),
+    }
     run = Run(manifest.parse(changed), volumes)
     try:
         return f"{sum(_row_hashes(run)) & _MASK:016x}"

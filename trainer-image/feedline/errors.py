@@ -44,6 +44,14 @@ class StorageError(FeedlineError, OSError):
 
 
 class EnvironmentInvalidError(FeedlineError, RuntimeError):
-    """This machine or image cannot run it: a backend is not installed, an entrypoint cannot be imported (exit 78)."""
+    """Here it cannot run: a backend is not installed, an entrypoint cannot be imported (exit 78)."""
 
     exit_code = ExitCode.ENVIRONMENT
+
+
+class StopTraining(BaseException):
+    """Raised at the next batch when the process was asked to end; no `except Exception` swallows it."""
+
+    def __init__(self, exit_code: ExitCode) -> None:
+        super().__init__(exit_code.name)
+        self.exit_code = exit_code

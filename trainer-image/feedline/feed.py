@@ -12,7 +12,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from feedline.arrays import Arrays
 from feedline.errors import DataError, UsageError
 from feedline.gather import Gatherer, Position
 from feedline.limits import default_threads
+
+if TYPE_CHECKING:
+    from types import GeneratorType
 
 _WINDOW = 4096
 """Fetches that the percentiles look back on."""
@@ -143,11 +146,11 @@ class Feed:
         self.epochs = epochs
         self.threads = threads or default_threads()
         self._row_bytes = sum(array.row_bytes for array in arrays.values())
-        self._allocate = slots.allocate
+        self._allocate: slots.Allocate = slots.allocate
         self._gatherer: Gatherer | None = None
         self._closed = False
         self._process = os.getpid()
-        self._live: weakref.ref[Generator[dict[str, Any]]] | None = None
+        self._live: Callable[[], GeneratorType[dict[str, Any], None, None] | None] = lambda: None
         self._all_handed_out = False  # whether nothing is left of the epoch of the newest iterator
         self._position = Position(0, 0)
         self._resumes = True  # whether the next iterator may start in the middle of an epoch
@@ -173,15 +176,19 @@ class Feed:
         UsageError
             An earlier iterator is neither at its end nor closed, or the feed is closed.
         """
-        live = self._live() if self._live is not None else None
-        if live is not None and live.gi_frame is not None:
-            if not self._all_handed_out:
-                raise UsageError("an epoch of this feed is still being read: finish its iterator, or call its close()")
+        if self._is_live() and not self._all_handed_out:
+            raise UsageError("an epoch of this feed is still being read: finish its iterator, or call its close()")
+        if (live := self._live()) is not None:
             live.close()
         self._all_handed_out = False
         generator = self._epoch(convert)
-        self._live = weakref.ref(generator)
+        self._live = weakref.ref(cast("GeneratorType[dict[str, Any], None, None]", generator))
         return generator
+
+    def _is_live(self) -> bool:
+        """Tell whether the newest iterator can still yield."""
+        live = self._live()
+        return live is not None and live.gi_frame is not None
 
     def _epoch(self, convert: Convert) -> Generator[dict[str, Any]]:
         gatherer = self._start()
@@ -197,7 +204,7 @@ class Feed:
                 # The finalizer would keep the error, through its traceback this feed, and with it every file open.
                 self._finalizer()
                 raise
-            step, rows = slot.position.step, slot.views[0].shape[1]
+            step, rows = slot.claim.position.step, slot.views[0].shape[1]
             for parts in convert(slot.views):
                 batch = dict(zip(names, parts, strict=True))
                 step += 1
@@ -273,6 +280,8 @@ class Feed:
             `state` belongs to other rows or another order; what differs is named. Files that were only modified
             since are warned about.
         """
+        if self._is_live() and not self._all_handed_out:
+            raise UsageError("an epoch of this feed is still being read: finish its iterator before restoring a state")
         try:
             epoch, step, theirs, modified = (state[key] for key in ("epoch", "step", "fingerprint", "modified"))
             ours = self._fingerprint()
@@ -302,14 +311,14 @@ class Feed:
             rows=self._rows,
             bytes=self._rows * self._row_bytes,
             wait_seconds=self._wait_seconds,
-            gather_busy_seconds=gatherer.counters.busy_seconds if gatherer else 0.0,
-            gathered_rows=gatherer.counters.rows if gatherer else 0,
+            gather_busy_seconds=gatherer.work.busy_seconds if gatherer else 0.0,
+            gathered_rows=gatherer.work.rows if gatherer else 0,
             threads=self.threads,
             fetch_seconds=(p50, p95, p99),
             queue_depth=gatherer.ready_batches if gatherer else 0,
             queue_capacity=gatherer.capacity * gatherer.batches_per_slot if gatherer else 0,
-            minor_faults=gatherer.counters.minor_faults if gatherer else 0,
-            major_faults=gatherer.counters.major_faults if gatherer else 0,
+            minor_faults=gatherer.work.minor_faults if gatherer else 0,
+            major_faults=gatherer.work.major_faults if gatherer else 0,
         )
 
     def close(self) -> None:
@@ -318,7 +327,7 @@ class Feed:
         if self._gatherer is not None:
             self._finalizer()
 
-    def __enter__(self) -> "Feed":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

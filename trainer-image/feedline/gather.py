@@ -1,16 +1,19 @@
 """Threads that copy the rows of coming batches into slots, a bounded way ahead of whoever takes them.
 
 Slots are claimed in the order of steps and handed out in that order, whichever thread is done first, so that any
-number of threads gives the same batches. The threads hold no reference to the `Feed`; they end with `close`.
-Nothing here knows what a batch becomes.
+number of threads gives the same batches. Threads and consumer meet only in two queues written in C: a condition
+variable would cost more than copying a small slot. The threads hold no reference to the `Feed`; they end with
+`close`. Nothing here knows what a batch becomes.
 """
 
+import contextlib
 import resource
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,36 +23,51 @@ from feedline.errors import UsageError
 from feedline.order import Plan, Shuffle, order
 from feedline.slots import Allocate, Pool, aligned
 
-SLOT_BYTES = 4 << 20
+SLOT_BYTES = 8 << 20
 """Small batches share a slot of about this size: big enough that a hand-over between threads costs nothing against
 the copy, small enough that a few slots fit the last-level cache."""
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """A place in the run: the next step of an epoch."""
 
     epoch: int
     step: int
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Consecutive batches of one epoch: for each array ``[batches, batch_size, *row_shape]``."""
-
-    position: Position
-    batches: int
-    views: tuple[NDArray[Any], ...]
-
-
-@dataclass
-class Counters:
-    """What the threads did so far."""
+class Work(NamedTuple):
+    """What filling one slot took, or all so far."""
 
     busy_seconds: float = 0.0
     rows: int = 0
     minor_faults: int = 0
     major_faults: int = 0
+
+    def plus(self, other: "Work") -> "Work":
+        """Return both together."""
+        return Work(
+            self.busy_seconds + other.busy_seconds,
+            self.rows + other.rows,
+            self.minor_faults + other.minor_faults,
+            self.major_faults + other.major_faults,
+        )
+
+
+class Claim(NamedTuple):
+    """Consecutive batches of one epoch that one thread gathers, the `number`-th since `generation` began."""
+
+    generation: int
+    number: int
+    position: Position
+    batches: int
+
+
+class Slot(NamedTuple):
+    """The gathered batches of a claim: for each array ``[batches, batch_size, *row_shape]``."""
+
+    claim: Claim
+    views: tuple[NDArray[Any], ...]
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -78,21 +96,6 @@ class _Layout:
             start = self.offset + batch * self.stride
             out = memory[start : start + len(part) * row_bytes].reshape(len(part), row_bytes)
             self.array.take(part, out)
-
-
-@dataclass
-class _State:
-    """What the threads and the consumer share; guarded by `changed`."""
-
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    next_claim: Position = Position(0, 0)
-    next_take: Position = Position(0, 0)
-    claimed: int = 0
-    taken: int = 0
-    generation: int = 0
-    ready: dict[int, Slot] = field(default_factory=dict)
-    error: BaseException | None = None
-    closed: bool = False
 
 
 class Gatherer:
@@ -130,8 +133,17 @@ class Gatherer:
         self._layouts = tuple(_layouts(arrays, batch_rows, self.batches_per_slot))
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
         self._pool = Pool(batch_bytes * self.batches_per_slot, self.capacity + threads + 2, allocate)
-        self._state = _State()
-        self.counters = Counters()
+        self._room: SimpleQueue[bool] = SimpleQueue()  # a True for every slot that may be claimed, False to end
+        self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
+        self._claiming = threading.Lock()
+        self._next_claim = Claim(0, 0, Position(0, 0), 0)
+        self._unclaimable = 0  # room that was found when no epoch was left
+        # The consumer's alone: which slot comes next, and those that were done before it.
+        self._next_taken = self._next_claim
+        self._early: dict[int, Slot] = {}
+        self.work = Work()
+        self._closed = False
+        self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"feedline-gather-{number}", daemon=True)
             for number in range(threads)
@@ -140,111 +152,125 @@ class Gatherer:
 
     @property
     def ready_batches(self) -> int:
-        """Batches that wait to be taken."""
-        with self._state.changed:
-            return sum(slot.batches for slot in self._state.ready.values())
+        """Batches that wait to be taken, in whole slots."""
+        return min(self.capacity, self._done.qsize() + len(self._early)) * self.batches_per_slot
 
     def seek(self, position: Position) -> None:
         """Go on from `position`; what was gathered ahead for another place is dropped."""
-        state = self._state
-        with state.changed:
-            if state.next_take != position:
-                state.generation += 1
-                state.ready.clear()
-                state.taken = state.claimed
-                state.next_take = state.next_claim = position
-                state.changed.notify_all()
+        if self._next_taken.position == position:
+            return
+        with self._claiming:
+            self._next_claim = Claim(self._next_claim.generation + 1, 0, position, 0)
+            room, self._unclaimable = self._unclaimable, 0
+        self._next_taken = self._next_claim
+        room += len(self._early)
+        self._early.clear()
+        for _ in range(room):
+            self._room.put(item=True)
 
     def take(self) -> Slot:
         """Return the next slot, waiting for it if need be; raise what a thread raised."""
-        state = self._state
-        with state.changed:
-            if not self._started:
-                self._started = True
-                for thread in self._threads:
-                    thread.start()
-            while state.taken not in state.ready:
-                if state.error is not None:
-                    raise state.error
-                if state.closed:
-                    raise UsageError("the feed is closed: make a new one")
-                state.changed.wait()
-            slot = state.ready.pop(state.taken)
-            state.taken += 1
-            state.next_take = self._after(slot.position, slot.batches)
-            state.changed.notify_all()
-            return slot
+        if not self._started:
+            self._start()
+        expected = self._next_taken
+        while (slot := self._early.pop(expected.number, None)) is None:
+            if self._error is not None:
+                raise self._error
+            done = None if self._closed else self._done.get()
+            if done is None:
+                raise UsageError("the feed is closed: make a new one")
+            if isinstance(done, BaseException):
+                self._error = done
+                raise done
+            if done.claim.generation == expected.generation:
+                self._early[done.claim.number] = done
+            else:
+                self._room.put(item=True)
+        self._next_taken = self._after(slot.claim)
+        self._room.put(item=True)
+        self.work = self.work.plus(slot.work)
+        return slot
+
+    def _start(self) -> None:
+        self._started = True
+        for _ in range(self.capacity):
+            self._room.put(item=True)
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """End the threads and wait for them; called in one of them, by a garbage collection, do not wait."""
-        state = self._state
-        with state.changed:
-            state.closed = True
-            state.ready.clear()
-            state.changed.notify_all()
+        """End the threads and wait for them; called in one of them, by a garbage collection, do not wait.
+
+        It takes no lock, since a collection may call it anywhere.
+        """
+        self._closed = True
+        for _ in self._threads:
+            self._room.put(item=False)
         if threading.current_thread() not in self._threads:
             for thread in self._threads:
                 if thread.is_alive():
                     thread.join()
+        self._early.clear()
+        with contextlib.suppress(Empty):
+            while True:
+                self._done.get_nowait()
+        # After the rest, so that a consumer in another thread finds it, whatever it has taken before.
+        self._done.put(None)
 
-    def _after(self, position: Position, batches: int) -> Position:
-        step = position.step + batches
-        return Position(position.epoch, step) if step < self._plan.steps else Position(position.epoch + 1, 0)
+    def _after(self, claim: Claim) -> Claim:
+        """Return the claim that follows, its batches not yet decided."""
+        epoch, step = claim.position.epoch, claim.position.step + claim.batches
+        position = Position(epoch, step) if step < self._plan.steps else Position(epoch + 1, 0)
+        return Claim(claim.generation, claim.number + 1, position, 0)
 
     def _work(self) -> None:
         """Fill slots until closed; the body of each thread."""
         try:
-            while (claim := self._claim()) is not None:
-                self._fill(*claim)
+            while self._room.get() and not self._closed:
+                claim = self._claim()
+                if claim is not None:
+                    self._done.put(self._filled(claim))
+                    self._orders.prepare(claim.position.epoch + 1, self._epochs)
         except BaseException as error:  # noqa: BLE001 - it belongs to the consumer, whatever it is
-            with self._state.changed:
-                self._state.error = self._state.error or error
-                self._state.closed = True
-                self._state.changed.notify_all()
+            self._done.put(error)
 
-    def _claim(self) -> tuple[int, int, Position, int] | None:
-        """Wait for room and return generation, number, position and batches of the next slot; None when closed."""
-        state = self._state
-        with state.changed:
-            while not state.closed:
-                position = state.next_claim
-                more = self._epochs is None or position.epoch < self._epochs
-                if more and state.claimed - state.taken < self.capacity:
-                    full = self._plan.rows // self._plan.batch_size
-                    batches = min(self.batches_per_slot, full - position.step) if position.step < full else 1
-                    state.next_claim = self._after(position, batches)
-                    state.claimed += 1
-                    return state.generation, state.claimed - 1, position, batches
-                state.changed.wait()
-        return None
+    def _claim(self) -> Claim | None:
+        """Return what to fill next; None where no epoch is left."""
+        with self._claiming:
+            following = self._next_claim
+            epoch, step = following.position.epoch, following.position.step
+            if self._epochs is not None and epoch >= self._epochs:
+                self._unclaimable += 1
+                return None
+            full = self._plan.rows // self._plan.batch_size
+            # A smaller last batch has a slot of its own.
+            batches = min(self.batches_per_slot, full - step) if step < full else 1
+            claim = Claim(following.generation, following.number, following.position, batches)
+            self._next_claim = self._after(claim)
+            return claim
 
-    def _fill(self, generation: int, number: int, position: Position, batches: int) -> None:
+    def _filled(self, claim: Claim) -> Slot:
+        """Return the slot of a claim."""
         started, faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
-        rows = self._rows(position, batches)
-        batch_rows = len(rows) // batches
+        rows = self._rows(claim.position, claim.batches)
+        batch_rows = len(rows) // claim.batches
         memory = self._pool.take()
         self._arrays.verify()
         for layout in self._layouts:
             layout.fill(memory, rows, batch_rows)
         self._arrays.verify()
-        slot = Slot(position, batches, tuple(layout.view(memory, batches, batch_rows) for layout in self._layouts))
-        busy, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_THREAD)
-        with self._state.changed:
-            self.counters.busy_seconds += busy
-            self.counters.rows += len(rows)
-            self.counters.minor_faults += after.ru_minflt - faults.ru_minflt
-            self.counters.major_faults += after.ru_majflt - faults.ru_majflt
-            if generation == self._state.generation:
-                self._state.ready[number] = slot
-                self._state.changed.notify_all()
-        self._orders.prepare(position.epoch + 1, self._epochs)
+        views = tuple(layout.view(memory, claim.batches, batch_rows) for layout in self._layouts)
+        ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
+        work = Work(ended - started, len(rows), after.ru_minflt - faults.ru_minflt, after.ru_majflt - faults.ru_majflt)
+        return Slot(claim, views, work)
 
     def _rows(self, position: Position, batches: int) -> NDArray[np.intp]:
         """Return the rows of `batches` consecutive steps on this rank, in order."""
         plan, order = self._plan, self._orders.get(position.epoch)
-        spans = [plan.span(position.step + number) for number in range(batches)]
         if plan.world == 1:
-            spans = [(spans[0][0], spans[-1][1])]
+            spans = [(plan.span(position.step)[0], plan.span(position.step + batches - 1)[1])]
+        else:
+            spans = [plan.span(position.step + number) for number in range(batches)]
         if order is None:
             return np.concatenate([np.arange(start, stop) for start, stop in spans])
         return np.concatenate([order[start:stop] for start, stop in spans]).astype(np.intp)

@@ -46,17 +46,27 @@ def native_batches(feed: Feed) -> Iterable[dict[str, Any]]:
     EnvironmentInvalidError
         Keras runs on another backend than TensorFlow or torch.
     """
-    match keras.backend.backend():
-        case "tensorflow":
-            from feedline.tensorflow import batches as tensorflow_batches
+    if framework() == "tensorflow":
+        from feedline.tensorflow import batches as tensorflow_batches
 
-            return tensorflow_batches(feed)
-        case "torch":
-            from feedline.pytorch import batches as pytorch_batches
+        return tensorflow_batches(feed)
+    from feedline.pytorch import batches as pytorch_batches
 
-            return pytorch_batches(feed)
-        case other:
-            raise EnvironmentInvalidError(f"KERAS_BACKEND: must be tensorflow or torch for a feed (it is {other})")
+    return pytorch_batches(feed)
+
+
+def framework() -> str:
+    """Return what Keras runs on as a backend of ours, `tensorflow` or `pytorch`.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        Keras runs on something else.
+    """
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "torch"):
+        raise EnvironmentInvalidError(f"KERAS_BACKEND: must be tensorflow or torch for a feed (it is {backend})")
+    return "tensorflow" if backend == "tensorflow" else "pytorch"
 
 
 class Dataset(DataAdapter):  # type: ignore[misc]
@@ -158,7 +168,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._in_epoch = 0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """A step is over."""
+        """End a step, and the training when a limit is reached."""
         del batch, logs
         train = self._run.train
         train.timeline.mark()

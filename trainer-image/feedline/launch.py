@@ -33,7 +33,7 @@ def execute(
     import_from: tuple[Path, ...] = (),
     report_path: Path | None = None,
     port: int | None = None,
-    on_start: OnStart = lambda run: None,
+    on_start: OnStart = lambda _: None,
 ) -> Report:
     """Run a pipeline in this process, or its own program in a child, and return the report, whatever happens.
 
@@ -52,11 +52,13 @@ def execute(
     """
     try:
         if document.train.command:
-            finished = _run_program(document, volumes, port)
+            finished = _run_program(document, volumes, import_from, port)
         else:
             finished = _run_function(document, volumes, import_from, port, on_start)
     except FeedlineError as error:
         finished = process.failure_report(document, error.exit_code, str(error))
+    except KeyboardInterrupt:
+        finished = process.failure_report(document, ExitCode.INTERRUPTED, "interrupted before the first batch")
     process.write_report(finished, report_path)
     return finished
 
@@ -108,7 +110,7 @@ def _entrypoint(name: str) -> Function:
         raise EnvironmentInvalidError(
             f"spec.train.entrypoint: {name} cannot be imported: there is no module {error.name} on the import path"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _show(error)
         raise UserFunctionError(f"spec.train.entrypoint: importing {module_name} raised {error!r}") from error
     function = getattr(module, function_name, None)
@@ -118,7 +120,9 @@ def _entrypoint(name: str) -> Function:
     return checked
 
 
-def _run_program(document: Manifest, volumes: Mapping[str, Path], port: int | None) -> Report:
+def _run_program(
+    document: Manifest, volumes: Mapping[str, Path], import_from: tuple[Path, ...], port: int | None
+) -> Report:
     """Run `spec.train.command`; the program takes its run from the environment and writes its own report."""
     spec = document.document["spec"]
     pod_fields = {name: spec[name] for name in ("backend", "data", "loader", "train")}
@@ -132,12 +136,15 @@ def _run_program(document: Manifest, volumes: Mapping[str, Path], port: int | No
             contract.ENV_VOLUMES: json.dumps({name: str(Path(path).absolute()) for name, path in volumes.items()}),
             contract.ENV_REPORT: str(child_report),
             contract.ENV_PORT: "" if port is None else str(port),
+            # For `python -m my_loop`, from whichever folder.
+            "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, import_from), os.environ.get("PYTHONPATH", "")])),
         }
         code = _wait_for(list(document.train.command), environment)
         if child_report.exists():
             finished: Report = json.loads(child_report.read_text())
             # The program's own code counts where it says more than "some exception".
-            return finished if finished["exitCode"] != 0 or code == 0 else _program_failed(document, code)
+            is_told = finished["exitCode"] != 0 or code == 0
+            return finished if is_told else {**finished, **_program_failed(document, code)}
         if code == 0:
             message = "the program made no run: call feedline.Run.from_environment() and iterate run.train"
             return process.failure_report(document, ExitCode.USER_ERROR, message)

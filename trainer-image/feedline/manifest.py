@@ -172,7 +172,7 @@ def parse(document: Mapping[str, Any]) -> Manifest:
         With all of the document's problems.
     """
     # CEL and jsonschema take most of a second to import, which only those pay who check a document.
-    from feedline.schema import pipeline_schema  # noqa: PLC0415
+    from feedline.schema import pipeline_schema
 
     try:
         full = plain(dict(document), "the manifest")

@@ -26,7 +26,7 @@ STEP_BUCKETS = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5
 STATES = ("loading", "training", "evaluating", "done", "failed")
 PREFIX = "feedline_trainer_"
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TrainerMetrics:
         )
         step = Histogram(
             PREFIX + "step_duration_seconds",
-            "Time from having a batch to asking for the next one within an epoch, in the device's time, the first left out",
+            "Time from having a batch to asking for the next one within an epoch, on the device's clock; not the first",
             ["split"],
             buckets=STEP_BUCKETS,
             registry=registry,
@@ -81,7 +81,7 @@ class TrainerMetrics:
         self._step[split].observe(seconds)
 
     def counted(self, split: str) -> None:
-        """A batch of `split` was handed out."""
+        """Note that a batch of `split` was handed out."""
         self.state = "training" if split == "train" else "evaluating"
         self.last_step_time = time.time()
 
@@ -129,11 +129,15 @@ class _RunCollector(Collector):
             yield _gauge("prefetch_batches", "Batches that are ready; 0 is starving", stats.queue_depth)
             yield _gauge("prefetch_capacity_batches", "Batches that can be ready at most", stats.queue_capacity)
             yield _gauge("loader_threads", "Gather threads of the feed", stats.threads)
-            busy = CounterMetricFamily(PREFIX + "gather_busy_seconds", "Time the gather threads worked, summed over them")
+            busy = CounterMetricFamily(
+                PREFIX + "gather_busy_seconds", "Time the gather threads worked, summed over them"
+            )
             busy.add_metric([], stats.gather_busy_seconds)
             yield busy
         faults = metrics.faults()
-        family = CounterMetricFamily(PREFIX + "page_faults", "Page faults; major ones waited for the disk", labels=["kind"])
+        family = CounterMetricFamily(
+            PREFIX + "page_faults", "Page faults; major ones waited for the disk", labels=["kind"]
+        )
         family.add_metric(["minor"], faults.minor)
         family.add_metric(["major"], faults.major)
         yield family

@@ -143,5 +143,5 @@ def _raw(seed: int, epoch: int, stream: int) -> np.random.Philox:
 
 
 def order(rows: int, shuffle: Shuffle, seed: int, epoch: int) -> NDArray[np.unsignedinteger] | None:
-    """Return the epoch's order, or None where it is simply 0, 1, 2, …"""
+    """Return the epoch's order, or None where it is that of the files."""
     return permutation(rows, seed, epoch) if shuffle == "full" else None

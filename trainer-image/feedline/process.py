@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 
 from feedline import contract, manifest, report
 from feedline.contract import REASONS, ExitCode, Report
-from feedline.errors import EnvironmentInvalidError, FeedlineError, UsageError
+from feedline.errors import EnvironmentInvalidError, FeedlineError, StopTraining, UsageError
 
 if TYPE_CHECKING:
     from feedline.run import Run
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 def outcome(run: "Run", error: BaseException | None) -> tuple[ExitCode, str]:
     """Return the exit code and the message for how a training function ended."""
-    from feedline.run import StopTraining
-
     train = run.train
     if error is None and train.steps == 0:
         return ExitCode.USER_ERROR, "the training function never took a batch: iterate run.train within run.epochs()"
@@ -73,7 +71,7 @@ def write_report(finished: Report, path: Path | None) -> None:
     if path is not None:
         partial = path.with_name(f".{path.name}.partial")
         try:
-            partial.write_text(json.dumps(finished, indent=2, ensure_ascii=False) + "\n")
+            partial.write_text(json.dumps(finished, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError as error:
             sys.stderr.write(f"feedline: the report cannot be written to {path} ({error.strerror})\n")
@@ -86,9 +84,15 @@ def write_report(finished: Report, path: Path | None) -> None:
 @contextlib.contextmanager
 def signals(run: "Run") -> Iterator[None]:
     """Let SIGTERM and the first Ctrl-C end the run after the step at hand, and the second Ctrl-C at once."""
+    process = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
+        if os.getpid() != process:
+            # A worker that was forked inherits this handler. Ctrl-C reaches it too, and its parent will end it.
+            if number == signal.SIGTERM:
+                os._exit(ExitCode.TERMINATED)
+            return
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))
             sys.stderr.write("\nfeedline: stopping after this step; Ctrl-C again to stop at once\n")
@@ -119,8 +123,8 @@ def endpoint(run: "Run", port: int | None) -> Iterator[int | None]:
         return
     try:
         server = _Server(("", port), _handler(run))
-    except OSError as error:
-        raise EnvironmentInvalidError(f"port {port}: cannot serve metrics there ({error.strerror})") from None
+    except (OSError, OverflowError) as error:
+        raise EnvironmentInvalidError(f"port {port}: cannot serve metrics there ({error})") from None
     thread = threading.Thread(target=server.serve_forever, name="feedline-metrics", daemon=True)
     thread.start()
     try:
@@ -134,6 +138,11 @@ def endpoint(run: "Run", port: int | None) -> Iterator[int | None]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 16
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a scraper that hung up; a fault of ours is worth its traceback."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 def _handler(run: "Run") -> type[BaseHTTPRequestHandler]:
@@ -219,4 +228,3 @@ def volumes_from_environment(document: "manifest.Manifest") -> dict[str, Path]:
     """Return where the volumes lie: as the environment says, else under `/data/NAME`."""
     given = json.loads(os.environ.get(contract.ENV_VOLUMES, "{}"))
     return {name: Path(given.get(name, f"{contract.DATA_DIR}/{name}")) for name in document.volumes}
-

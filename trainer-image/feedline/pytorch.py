@@ -46,7 +46,7 @@ def batches(feed: Feed, device: str | torch.device | None = None) -> "Batches":
     return Batches(feed, torch.device(device or "cpu"))
 
 
-class Batches(IterableDataset[Batch]):
+class Batches(IterableDataset[Batch]):  # type: ignore[misc]
     """Made by `batches`; has the protocol of torchdata's stateful loaders."""
 
     def __init__(self, feed: Feed, device: torch.device) -> None:

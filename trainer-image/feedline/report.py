@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from feedline.run import Run
 
 _MAX_MESSAGE = 1024
+_LEAST_MESSAGE = 256
 
 
 def micros(seconds: tuple[float, float, float]) -> Percentiles:
@@ -25,7 +26,7 @@ def micros(seconds: tuple[float, float, float]) -> Percentiles:
 
 def values(reported: Mapping[str, float]) -> dict[str, str]:
     """Return at most 16 reported values as decimal strings; what is not finite is NaN, Infinity or -Infinity."""
-    return {name[:63]: decimal(value) for name, value in list(reported.items())[-MAX_REPORT_VALUES:]}
+    return {_clean(name)[:63]: decimal(value) for name, value in list(reported.items())[-MAX_REPORT_VALUES:]}
 
 
 def decimal(value: float) -> str:
@@ -37,21 +38,34 @@ def decimal(value: float) -> str:
 
 def sentence(text: str) -> str:
     """Return text without control characters and of bounded length, as a message for status and logs."""
-    clean = re.sub(r"[\x00-\x1f\x7f]+", " ", text).strip()
+    clean = _clean(text)
     return clean if len(clean) <= _MAX_MESSAGE else clean[: _MAX_MESSAGE - 1] + "…"
 
 
+def _clean(text: str) -> str:
+    """Replace control characters, and halves of surrogate pairs (bytes of a path that are no UTF-8), by one space."""
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]+", " ", text).strip()
+
+
 def termination_message(report: Report) -> bytes:
-    """Return the report as JSON of at most 4,096 bytes, the kubelet's limit; the message is cut first, then values."""
-    bounded: dict[str, Any] = dict(report)
-    text = _compact(bounded)
-    if len(text) > TERMINATION_LOG_BYTES and "message" in bounded:
-        spare = max(0, len(bounded["message"].encode()) - (len(text) - TERMINATION_LOG_BYTES) - 8)
-        bounded["message"] = bounded["message"].encode()[:spare].decode(errors="ignore")
-        text = _compact(bounded)
+    """Return the report as JSON of at most 4,096 bytes, the kubelet's limit.
+
+    The message is cut first, to 256 bytes at least; then the values go; then the message is cut further.
+    """
+    text = _cut(report, _LEAST_MESSAGE)
     if len(text) > TERMINATION_LOG_BYTES:
-        bounded.pop("values", None)
-        text = _compact(bounded)
+        text = _cut({key: value for key, value in report.items() if key != "values"}, 0)
+    return text
+
+
+def _cut(report: Mapping[str, Any], least: int) -> bytes:
+    """Return the report as JSON, its message cut as far as it takes to fit, but not below `least` bytes."""
+    bounded = {**report, "message": sentence(report.get("message", ""))}
+    text = _compact(bounded)
+    if len(text) > TERMINATION_LOG_BYTES:
+        message = bounded["message"].encode()
+        spare = max(least, len(message) - (len(text) - TERMINATION_LOG_BYTES))
+        text = _compact({**bounded, "message": message[:spare].decode(errors="ignore")})
     return text
 
 
@@ -64,7 +78,7 @@ def summarize(run: "Run") -> Report:
     train, timeline = run.train, run.train.timeline
     wait, step = timeline.waits.total, timeline.steps.total
     stats = train.feed_stats
-    elapsed = (train.ended or 0.0) - (train.started or 0.0)
+    elapsed = train.ended - train.started if train.ended is not None and train.started is not None else 0.0
     timed_rows = train.samples * timeline.steps.count / train.steps if train.steps else 0.0
     visible = not run.opaque and wait + step > 0
     report: Report = {
@@ -103,7 +117,8 @@ def summarize(run: "Run") -> Report:
             wait_permille=report.get("waitPermille") if visible else None,
             feed_rate=report.get("feedSamplesPerSecond"),
             model_rate=report.get("modelSamplesPerSecond"),
-            major_faults=faults.major,
+            # The process also reads its libraries from the disk; the feed's threads read nothing but rows.
+            major_faults=stats.major_faults if stats is not None else faults.major,
             batches=train.steps,
             batch_bytes=train.bytes // max(1, train.steps),
             wait_seconds=wait / max(1, timeline.waits.count),

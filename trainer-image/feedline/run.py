@@ -6,28 +6,20 @@ signals, exit codes and files, is `feedline.process`'s business.
 
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from feedline import contract, sources
+from feedline import contract, process, sources
 from feedline.columns import Columns, picker
-from feedline.errors import UsageError
+from feedline.errors import StopTraining, UsageError
 from feedline.limits import cpu_count
 from feedline.manifest import Manifest, Parameter
 from feedline.metrics import TrainerMetrics
 from feedline.timeline import Clock, HostClock, Timeline
 
 _WITHOUT_END = 2**31 - 1
-
-
-class StopTraining(BaseException):
-    """Raised at the next batch when the process was asked to end; no `except Exception` swallows it."""
-
-    def __init__(self, exit_code: contract.ExitCode) -> None:
-        super().__init__(exit_code.name)
-        self.exit_code = exit_code
 
 
 class Batches:
@@ -148,6 +140,7 @@ class Run:
 
     def __init__(self, manifest: Manifest, volumes: Mapping[str, Path]) -> None:
         sources.require_backend(manifest.backend)
+        sources.import_backend(manifest.backend)
         self.manifest = manifest
         self.pipeline = manifest.name
         self.backend, self.engine = manifest.backend, manifest.loader.engine
@@ -155,7 +148,6 @@ class Run:
         self.seed = manifest.train.seed
         if self.seed is not None:
             sources.seed_everything(self.backend, self.seed)
-        self._volumes = volumes
         self.metrics = TrainerMetrics(self)
         self.values: dict[str, float] = {}
         self.opaque = False  # whether the loop's time cannot be seen
@@ -166,7 +158,8 @@ class Run:
         self.inputs, self.targets = by_role["Input"], by_role["Target"]
         self.weights, self.extras = by_role["Weight"], by_role["Extra"]
         self.device, clock = _device_and_clock(self.backend)
-        self.train = Batches(self, "train", sources.train_source(manifest, volumes, self.device), clock)
+        self._train_source = sources.train_source(manifest, volumes, self.device)
+        self.train = Batches(self, "train", self._train_source, clock)
         validation = sources.validation_source(manifest, volumes, self.device)
         self.validation = Batches(self, "validation", validation, clock) if validation else None
 
@@ -177,9 +170,7 @@ class Run:
         Reads the manifest that feedline put into the environment or the pod, serves the metrics, and writes the
         report when the program ends.
         """
-        from feedline.process import run_from_environment
-
-        return run_from_environment(cls)
+        return process.run_from_environment(cls)
 
     @property
     def on_accelerator(self) -> bool:
@@ -230,17 +221,7 @@ class Run:
 
             # Keras takes from a generator ahead of need and on threads of its own.
             self.opaque = True
-            loader = self.manifest.loader
-            arrays = sources.classic_arrays(self.manifest, self.manifest.train_data, self._volumes)
-            return classic.generator(
-                arrays,
-                _columns(self.inputs),
-                _columns(self.targets),
-                loader.batch_size,
-                weights=_columns(self.weights) if self.weights else None,
-                shuffle=loader.shuffle == "full",
-                seed=loader.seed,
-            )
+            return classic.endless(self._train_source.batches, self._pick(self.train))
         return self._keras_dataset(self.train)
 
     @cached_property
@@ -263,9 +244,12 @@ class Run:
     def _keras_dataset(self, batches: Batches) -> Any:
         from feedline.keras import Dataset
 
-        weights = _columns(self.weights) if self.weights else None
-        pick = picker([_columns(self.inputs), _columns(self.targets), weights], batches.arrays)
+        pick = self._pick(batches)
         return Dataset(lambda: batches.epoch(limited=False), len(batches), pick, self.manifest.loader.batch_size)
+
+    def _pick(self, batches: Batches) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        weights = _columns(self.weights) if self.weights else None
+        return picker([_columns(self.inputs), _columns(self.targets), weights], batches.arrays)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -300,6 +284,10 @@ class Run:
 
 def _device_and_clock(backend: str) -> tuple[Any, Clock]:
     """Return where batches go and the clock that is honest there."""
+    if backend == "keras":
+        from feedline.keras import framework
+
+        backend = framework()
     if backend == "pytorch":
         import torch
 
@@ -310,13 +298,9 @@ def _device_and_clock(backend: str) -> tuple[Any, Clock]:
 
         device = torch.device("cuda", torch.cuda.current_device())
         return device, StreamClock(device)
-    if backend == "tensorflow":
-        import tensorflow as tf
+    import tensorflow as tf
 
-        return ("/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"), HostClock()
-    import keras
-
-    return keras.distribution.list_devices()[0], HostClock()
+    return ("/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"), HostClock()
 
 
 def _leave_a_cpu_to_the_feed() -> None:

@@ -7,7 +7,6 @@ This module knows no rows, order or thread.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,19 +36,26 @@ class Lease:
     run while views are still held.
     """
 
-    __slots__ = ("__weakref__", "_free", "_memory")
+    __slots__ = ("__array_interface__", "__weakref__", "_free", "_memory")
 
-    def __init__(self, memory: NDArray[np.uint8], free: deque[NDArray[np.uint8]]) -> None:
+    def __init__(self, memory: "_Memory", free: "deque[_Memory]") -> None:
         self._memory = memory
         self._free = free
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        return self._memory.__array_interface__
+        self.__array_interface__ = memory.interface
 
     def __del__(self) -> None:
         # Runs wherever the last reference dies, within a garbage collection too: it must take no lock.
         self._free.append(self._memory)
+
+
+class _Memory:
+    """A slot's memory with its address written out once: numpy makes it anew at every request."""
+
+    __slots__ = ("interface", "memory")
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self.memory = memory
+        self.interface = memory.__array_interface__
 
 
 class Pool:
@@ -58,12 +64,12 @@ class Pool:
     def __init__(self, size: int, kept: int, allocate: Allocate = allocate) -> None:
         self._size = size
         self._allocate = allocate
-        self._free: deque[NDArray[np.uint8]] = deque(maxlen=kept)
+        self._free: deque[_Memory] = deque(maxlen=kept)
 
     def take(self) -> NDArray[np.uint8]:
         """Return ``[size]`` uint8 whose memory is leased for as long as it or a view of it lives."""
         try:
             memory = self._free.pop()
         except IndexError:
-            memory = self._allocate(self._size)
+            memory = _Memory(self._allocate(self._size))
         return np.asarray(Lease(memory, self._free))

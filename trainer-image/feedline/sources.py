@@ -7,6 +7,7 @@ classic ways are imported only when they are used, since each brings its framewo
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -61,6 +62,22 @@ def require_backend(backend: str) -> None:
         )
 
 
+def import_backend(backend: str) -> None:
+    """Import the framework of `backend`, with what it needs in turn; Keras picks its own by KERAS_BACKEND.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        It cannot be imported.
+    """
+    try:
+        import_module(PACKAGES[backend])
+    except (ImportError, OSError, ValueError) as error:
+        by_keras = "set KERAS_BACKEND to tensorflow or torch, and install that"
+        remedy = by_keras if backend == "keras" else "install it again"
+        raise EnvironmentInvalidError(f"spec.backend: {backend} cannot be imported ({error}): {remedy}") from None
+
+
 def seed_everything(backend: str, seed: int) -> None:
     """Seed Python, numpy and the framework, and have the framework choose deterministic operations."""
     random.seed(seed)
@@ -103,7 +120,7 @@ def paths(split: Split, volumes: Volumes) -> dict[str, Path]:
 
 
 def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
-    """Open the arrays of a split as `loader.residency` says.
+    """Open the arrays of a split as `loader.residency` says; mapped for a classic engine, which loads by itself.
 
     Raises
     ------
@@ -115,9 +132,10 @@ def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
         needed, limit = open_arrays(named, rows).bytes, memory_bytes()
         if needed > limit:
             raise EnvironmentInvalidError(
-                f"loader.residency: Memory needs {size(needed)}, and {size(limit)} is the limit: use Mapped or more memory"
+                f"loader.residency: Memory needs {size(needed)} of {size(limit)}: take Mapped or more memory"
             )
-    return open_arrays(named, rows, cast(Residency, manifest.loader.residency))
+    residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
+    return open_arrays(named, rows, cast("Residency", residency))
 
 
 def check_batch_size(manifest: Manifest, arrays: Arrays) -> None:
@@ -126,9 +144,9 @@ def check_batch_size(manifest: Manifest, arrays: Arrays) -> None:
 
 
 def train_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source:
-    """Return the training rows as native batches, as many epochs of them as the limit needs."""
+    """Return the training rows as native batches."""
     loader = manifest.loader
-    shuffle, last = cast(Shuffle, loader.shuffle), cast(LastBatch, loader.last_batch)
+    shuffle, last = cast("Shuffle", loader.shuffle), cast("LastBatch", loader.last_batch)
     return _source(manifest, manifest.train_data, volumes, device, shuffle, last)
 
 
@@ -153,7 +171,8 @@ def _source(
         batch_size,
         shuffle=shuffle,
         seed=loader.seed,
-        epochs=_epochs(manifest, arrays.rows) if is_train else None,
+        # A limit in steps or seconds is the run's to keep: who leaves epochs early needs more of them than it takes.
+        epochs=manifest.train.epochs if is_train else None,
         last_batch=last_batch,
         threads=loader.threads,
         prefetch=loader.prefetch,
@@ -161,15 +180,6 @@ def _source(
     if loader.engine == "Feed":
         return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
     return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
-
-
-def _epochs(manifest: Manifest, rows: int) -> int | None:
-    """Return how many epochs the limit needs at most; None where it is one of time."""
-    limits, loader = manifest.train, manifest.loader
-    if limits.steps is None:
-        return limits.epochs
-    steps = Plan(rows, loader.batch_size, cast(LastBatch, loader.last_batch)).steps
-    return -(-limits.steps // max(1, steps))
 
 
 def _native(backend: str, feed: Feed, device: Any) -> Iterable[dict[str, Any]]:

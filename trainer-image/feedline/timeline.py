@@ -68,7 +68,7 @@ class Durations:
         self._observe(seconds)
 
     def percentiles(self) -> tuple[float, float, float]:
-        """Return the median, 95th and 99th percentile of the last 4,096 durations in seconds; zeros if there are none."""
+        """Return the median, 95th and 99th percentile of the last 4,096 durations in seconds, or zeros."""
         known = min(self.count, _WINDOW)
         if not known:
             return 0.0, 0.0, 0.0
@@ -90,8 +90,8 @@ class Timeline:
     def __init__(
         self,
         clock: Clock | None = None,
-        on_wait: Callable[[float], None] = lambda seconds: None,
-        on_step: Callable[[float], None] = lambda seconds: None,
+        on_wait: Callable[[float], None] = lambda _: None,
+        on_step: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._clock = clock or HostClock()
         self.waits, self.steps = Durations(on_wait), Durations(on_step)
@@ -102,7 +102,7 @@ class Timeline:
         self._pending: deque[tuple[Durations, Any, Any]] = deque()
 
     def ask(self) -> None:
-        """The training thread asks for the next batch: its step is over, it waits."""
+        """Note that the training thread asks for the next batch: its step is over, it waits."""
         now = self._clock.stamp()
         if self._given is not None:
             self._pending.append((self.steps, self._given, now))
@@ -112,18 +112,18 @@ class Timeline:
         self._settle()
 
     def give(self) -> None:
-        """The training thread has its batch."""
+        """Note that the training thread has its batch."""
         now = self._clock.stamp()
         self.asking = False
         self._pending.append((self.waits, self._asked, now))
         self._given, self._marked = now, None
 
     def mark(self) -> None:
-        """A step seems to be over; counts if no batch is asked for after it, as at the end of Keras' epochs."""
+        """Note that a step seems over; counts if no batch is asked for after it, as at the end of Keras' epochs."""
         self._marked = self._clock.stamp()
 
     def end(self) -> None:
-        """The epoch is over: what comes until the next `ask` is neither waiting nor stepping."""
+        """Note that the epoch is over: what comes until the next `ask` is neither waiting nor stepping."""
         self.asking = False
         if self._given is not None and self._marked is not None:
             self._pending.append((self.steps, self._given, self._marked))

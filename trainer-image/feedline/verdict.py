@@ -67,7 +67,7 @@ def judge(evidence: Evidence) -> Verdict:
     return {"inputBound": True, "cause": cause, "advice": advice}
 
 
-def _cause(evidence: Evidence) -> tuple[Cause, str]:
+def _cause(evidence: Evidence) -> tuple[Cause, str]:  # noqa: PLR0911 - a list of cases, the likeliest evidence first
     fits = evidence.data_bytes < 0.8 * evidence.memory_bytes
     sizes = f"{size(evidence.data_bytes)} of {size(evidence.memory_bytes)}"
     if evidence.major_faults > _FAULTS_PER_BATCH * max(1, evidence.batches) and not evidence.in_memory:
@@ -92,9 +92,7 @@ def _cause(evidence: Evidence) -> tuple[Cause, str]:
     return Cause.CPU, f"The gather threads use the {evidence.cpus:g} CPUs there are: raise resources.cpu."
 
 
-def in_words(
-    verdict: Verdict, wait_permille: int | None, feed_rate: int | None, model_rate: int | None
-) -> str:
+def in_words(verdict: Verdict, wait_permille: int | None, feed_rate: int | None, model_rate: int | None) -> str:
     """Return the verdict as a person would say it."""
     if wait_permille is None:
         return str(verdict["advice"])

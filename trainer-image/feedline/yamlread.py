@@ -167,7 +167,7 @@ def _utf8(text: str, where: str) -> str:
 
 def _json_integer(digits: str) -> int | float:
     # Python refuses to read integers of thousands of digits, quadratic work; the API server makes such numbers floats.
-    return int(digits) if len(digits) <= 19 else float(digits)  # noqa: PLR2004 (digits of 2**63)
+    return int(digits) if len(digits) <= 19 else float(digits)
 
 
 def _number(value: float, where: str) -> int | float:
@@ -196,7 +196,7 @@ def _plain_scalar(text: str) -> bool | int | float | str | None:
     digits = _BETWEEN_DIGITS.sub("", text) if text[0] == "." else text.replace("_", "")
     if match := _INTEGER.fullmatch(digits):
         base = next(name for name in _BASES if match[name])
-        value = int(match["sign"] + match[base], _BASES[base]) if len(digits) <= 70 else None  # noqa: PLR2004 (0b and 64 digits)
+        value = int(match["sign"] + match[base], _BASES[base]) if len(digits) <= 70 else None
         if value is not None and -(2**63) <= value < (2**63 if match["sign"] else 2**64):
             return value
     if _FLOAT.fullmatch(digits):

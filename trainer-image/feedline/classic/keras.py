@@ -4,7 +4,7 @@ A batch is one fancy index into each array. It needs numpy only and runs on ever
 queueing of its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,13 @@ def generator(
         Row counts differ, or a batch is larger than the data.
     """
     pick = picker([inputs, targets, weights], arrays)
-    return _endless(batches(arrays, batch_size, shuffle=shuffle, seed=seed), pick)
+    return endless(batches(arrays, batch_size, shuffle=shuffle, seed=seed), pick)
 
 
-def _endless(epochs: "Batches", pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+def endless(
+    epochs: Iterable[Mapping[str, Any]], pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what `pick` makes of every batch, epoch after epoch."""
     while True:
         for batch in epochs:
             yield pick(batch)

@@ -1,4 +1,4 @@
-"""The command line, `feedline …`: one file for each command; here they are put together and errors become exit codes."""
+"""The command line, `feedline …`: one file for each command; here they are joined and errors become exit codes."""
 
 import sys
 

@@ -24,7 +24,8 @@ def compare(
     file: options.File,
     *,
     backend: Annotated[
-        list[str] | None, typer.Option(metavar="BACKEND", help="Compare only this one. Repeatable. Default: all installed.")
+        list[str] | None,
+        typer.Option(metavar="BACKEND", help="Compare only this one. Repeatable. Default: all installed."),
     ] = None,
     volume: options.VolumeOption = None,
     set_: options.SetOption = None,
@@ -99,7 +100,7 @@ def _status() -> Any:
     @contextmanager
     def status() -> Any:
         with console.status("starting") as shown:
-            yield shown.update if console.is_terminal else lambda what: None
+            yield shown.update if console.is_terminal else lambda _: None
 
     return status()
 

@@ -11,7 +11,8 @@ from feedline.manifest import Manifest
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A TrainingPipeline, as for kubectl apply.")]
 Backend = Annotated[
-    str | None, typer.Option("--backend", metavar="BACKEND", help="keras, tensorflow or pytorch, instead of the file's.")
+    str | None,
+    typer.Option("--backend", metavar="BACKEND", help="keras, tensorflow or pytorch, instead of the file's."),
 ]
 VolumeOption = Annotated[
     list[str] | None,

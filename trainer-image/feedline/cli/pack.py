@@ -106,7 +106,7 @@ def pack(
     from feedline.pack import pack as pack_sources
     from feedline.pack.columns import Columns
 
-    if len(paths) < 2:  # noqa: PLR2004
+    if len(paths) < 2:
         raise UsageError("the output folder is missing: name it after the sources, as in feedline pack data.csv out/")
     *sources, out = paths
     with _sigterm_as_exception(), _progress() as progress:

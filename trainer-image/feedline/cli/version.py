@@ -1,7 +1,8 @@
 """`feedline version`: what is installed, for a bug report."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version as version_of
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 
 import typer
 

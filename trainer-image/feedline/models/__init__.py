@@ -61,10 +61,24 @@ def task_of(run: "Run") -> Task:
         width=sum(int(np.prod(arrays[name].row_shape, dtype=np.int64)) for name in run.inputs),
         outputs=_classes(run) if is_classes else values,
         is_classes=is_classes,
-        learning_rate=float(run.parameters.get("learningRate", 0.001)),
-        hidden_units=int(run.parameters.get("hiddenUnits", 256)),
-        hidden_layers=int(run.parameters.get("hiddenLayers", 2)),
+        learning_rate=_parameter(run, "learningRate", 0.001),
+        hidden_units=_whole(run, "hiddenUnits", 256, least=1),
+        hidden_layers=_whole(run, "hiddenLayers", 2, least=0),
     )
+
+
+def _parameter(run: "Run", name: str, default: float) -> float:
+    value = run.parameters.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"spec.train.parameters.{name}: must be a number (got {value!r})")
+    return value
+
+
+def _whole(run: "Run", name: str, default: int, least: int) -> int:
+    value = _parameter(run, name, default)
+    if value != int(value) or value < least:
+        raise UsageError(f"spec.train.parameters.{name}: must be a whole number from {least} on (got {value!r})")
+    return int(value)
 
 
 def _classes(run: "Run") -> int:

@@ -1,5 +1,6 @@
 """The built-in model in PyTorch."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,7 +36,7 @@ def network(task: Task) -> nn.Sequential:
     """Return the network, from a flattened row to class scores or values."""
     widths = [task.width, *[task.hidden_units] * task.hidden_layers]
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], task.outputs))
 

@@ -20,7 +20,7 @@ def train(run: "Run") -> None:
     optimizer = tf.keras.optimizers.Adam(task.learning_rate)
     optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss, measured = _measure(model, task, batch)
@@ -28,7 +28,7 @@ def train(run: "Run") -> None:
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return measured
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def look(batch: Batch) -> tf.Tensor:
         return _measure(model, task, batch)[1]
 

@@ -1,0 +1,192 @@
+"""What the tests of the run share: a small project on disk, and processes in which `feedline` commands run."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+import yaml
+
+FOLDERS = [str(Path(__file__).parents[2] / name) for name in ("trainer-image", "operator")]
+
+# Which backend runs in which process: both of Keras' own are there, and each framework is imported once.
+PROCESSES = {
+    "pytorch": "torch",
+    "keras-on-torch": "torch",
+    "tensorflow": "tensorflow",
+    "keras": "tensorflow",
+}
+PACKAGES = {"pytorch": ["torch"], "tensorflow": ["tensorflow"], "keras": ["keras", "tensorflow"]}
+PACKAGES["keras-on-torch"] = ["keras", "torch"]
+
+
+def environment(**changed):
+    """Return the environment of a child process that imports feedline from this repository."""
+    quiet = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "COLUMNS": "200"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **quiet, **changed}
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    output: str
+    errors: str
+    report: dict = field(default_factory=dict)
+
+
+class Process:
+    """Answers commands until it is closed; see serve_commands.py."""
+
+    def __init__(self, framework):
+        ours, theirs = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("serve_commands.py"), str(theirs)],
+            env=environment(KERAS_BACKEND=framework),
+            stdin=subprocess.PIPE,
+            text=True,
+            pass_fds=[theirs],
+        )
+        os.close(theirs)
+        self._answers = os.fdopen(ours)
+
+    def __call__(self, *arguments, folder, before=""):
+        request = {"folder": str(folder), "arguments": [str(each) for each in arguments], "before": before}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._answers.readline()
+        assert answer, f"the process ended with {self._process.wait()}"
+        return Ended(**json.loads(answer))
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._answers.close()
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Return a function that gives the process of a framework, started when it is first asked for."""
+    started = {}
+
+    def process(framework):
+        if framework not in started:
+            started[framework] = Process(framework)
+        return started[framework]
+
+    yield process
+    for each in started.values():
+        each.close()
+
+
+def skip_without(way):
+    """Skip the test where a package of `way` is not installed."""
+    for package in PACKAGES[way]:
+        if find_spec(package) is None:
+            assert not os.environ.get("CI"), f"{package} is not installed"
+            pytest.skip(f"{package} is not installed")
+
+
+def manifest(arrays=None, rows=48):
+    """Return a TrainingPipeline over the arrays of `Project`: 48 rows to train with, 6 batches of 8, and 12 more."""
+    arrays = arrays or {"features": "Input", "labels": "Target", "names": "Extra"}
+    listed = [{"name": name, "path": f"data/{name}.npy", "role": role} for name, role in arrays.items()]
+    return {
+        "apiVersion": "feedline.dev/v1alpha1",
+        "kind": "TrainingPipeline",
+        "metadata": {"name": "small"},
+        "spec": {
+            "backend": "pytorch",
+            "data": {
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+                "train": {"arrays": listed, "rows": {"start": 0, "stop": rows}},
+                "validation": {"arrays": listed, "rows": {"start": rows}},
+            },
+            "loader": {"batchSize": 8, "shuffle": {"mode": "Full", "seed": 7}},
+            "train": {"entrypoint": "own:train", "epochs": 2},
+        },
+    }
+
+
+LOOP = """
+def train(run):
+    for epoch in run.epochs():
+        for batch in run.train:
+            pass
+        for batch in run.validation:
+            pass
+"""
+
+FIT = """
+import keras
+
+def train(run):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(
+        run.dataset,
+        epochs=run.max_epochs,
+        steps_per_epoch=run.steps_per_epoch,
+        validation_data=run.validation_dataset,
+        callbacks=run.callbacks,
+        verbose=0,
+    )
+"""
+
+
+class Project:
+    """A folder with data, a pipeline and a training function, as a user has it."""
+
+    def __init__(self, folder, processes):
+        self.folder = folder
+        self.data = folder / "data"
+        self._processes = processes
+        self.data.mkdir()
+        random = np.random.default_rng(1)
+        labels = np.arange(60, dtype=np.int32) % 3
+        self.save("features", (random.normal(size=(60, 4)) + labels[:, None]).astype(np.float32))
+        self.save("labels", labels)
+        self.save("names", np.array([f"row {row}" for row in range(60)], "S8"))
+        self.write(manifest())
+
+    def save(self, name, array):
+        """Save an array of the volume `data`."""
+        path = self.data / f"{name}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, array)
+        return path
+
+    def write(self, document):
+        """Write the pipeline."""
+        (self.folder / "pipeline.yaml").write_text(yaml.safe_dump(document))
+
+    def command(self, *arguments, way="pytorch", before=""):
+        """Run `feedline` with arguments as they are, in the folder of the project."""
+        skip_without(way)
+        return self._processes(PROCESSES[way])(*arguments, folder=self.folder, before=before)
+
+    def run(self, *changes, way="pytorch", code=None, before="", arguments=()):
+        """Run the pipeline, with `changes` by --set, and read its report."""
+        loop = FIT if way.startswith("keras") else LOOP
+        (self.folder / "own.py").write_text(loop if code is None else dedent(code))
+        report = self.folder / "report.json"
+        report.unlink(missing_ok=True)
+        sets = [part for change in changes for part in ("--set", change)]
+        given = ["--backend", way.partition("-")[0], "--volume", f"data={self.data}", "--report", report]
+        ended = self.command("run", "pipeline.yaml", *given, *sets, *arguments, way=way, before=before)
+        if report.exists():
+            ended.report = json.loads(report.read_text())
+        return ended
+
+
+@pytest.fixture
+def project(tmp_path, processes):
+    """Return a small project on disk."""
+    return Project(tmp_path, processes)
