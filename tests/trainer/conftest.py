@@ -178,8 +178,9 @@ class Project:
         (self.folder / "own.py").write_text(loop if code is None else dedent(code))
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
+        changes = (f"spec.backend={way.partition('-')[0]}", *changes)
         sets = [part for change in changes for part in ("--set", change)]
-        given = ["--backend", way.partition("-")[0], "--volume", f"data={self.data}", "--report", report]
+        given = ["--volume", f"data={self.data}", "--report", report]
         ended = self.command("run", "pipeline.yaml", *given, *sets, *arguments, way=way, before=before)
         if report.exists():
             ended.report = json.loads(report.read_text())

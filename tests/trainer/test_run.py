@@ -215,5 +215,5 @@ def test_more_memory_than_there_is_is_refused_with_both_sizes(project, engine):
         "stack.enter_context(patch('feedline.sources.memory_bytes', lambda: 1000))",
     )
     assert ended.code == 78
-    assert "loader.residency: Memory needs 1.3 kB, and 1.0 kB is the limit" in ended.errors
+    assert "loader.residency: Memory needs 1.3 kB of 1.0 kB" in ended.errors
     assert "Traceback" not in ended.errors

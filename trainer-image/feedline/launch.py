@@ -182,7 +182,8 @@ def main() -> int:
     log = logging.getLogger("feedline")
     path = Path(os.environ.get(contract.ENV_MANIFEST, contract.MANIFEST_PATH))
     try:
-        document = manifest.from_pod(path.read_text(), os.environ.get(contract.ENV_PIPELINE, "local"))
+        document = manifest.from_pod(process.manifest_text(path), os.environ.get(contract.ENV_PIPELINE, "local"))
+        port = process.port_from_environment(contract.METRICS_PORT)
     except (OSError, FeedlineError) as error:
         message = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         process.write_report({"reason": "InvalidSpec", "exitCode": 64, "message": message[:1024]}, None)
@@ -194,7 +195,7 @@ def main() -> int:
         process.volumes_from_environment(document),
         import_from=(Path(contract.SOURCE_DIR),),
         report_path=Path(report_path) if report_path else None,
-        port=int(os.environ.get(contract.ENV_PORT) or contract.METRICS_PORT),
+        port=port,
     )
     log.info(json.dumps(finished))
     return finished["exitCode"]

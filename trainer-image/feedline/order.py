@@ -137,7 +137,7 @@ def _draws(rows: int, buckets: int, seed: int, epoch: int) -> Iterator[tuple[int
         yield first, (high * np.uint64(buckets) >> np.uint64(32)).astype(np.uint16)
 
 
-def _raw(seed: int, epoch: int, stream: int) -> np.random.Philox:
+def _raw(seed: int, epoch: int, stream: int) -> "np.random.Philox":
     """Return a counter-based generator; seed and epoch are its key and the stream the top of its counter."""
     return np.random.Philox(key=seed | (epoch << 64), counter=stream << 128)
 

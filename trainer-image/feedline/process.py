@@ -193,7 +193,7 @@ def run_from_environment(make: "type[Run]") -> "Run":
     """
     path = Path(os.environ.get(contract.ENV_MANIFEST, contract.MANIFEST_PATH))
     try:
-        text = path.read_text()
+        text = manifest_text(path)
     except OSError:
         raise UsageError(
             f"{path}: there is no manifest here: start the program by spec.train.command and `feedline run`"
@@ -201,10 +201,10 @@ def run_from_environment(make: "type[Run]") -> "Run":
     document = manifest.from_pod(text, os.environ.get(contract.ENV_PIPELINE, "local"))
     run = make(document, volumes_from_environment(document))
     report_path = os.environ.get(contract.ENV_REPORT)
-    port = os.environ.get(contract.ENV_PORT, "")
+    port = port_from_environment(None)
     stack = contextlib.ExitStack()
     stack.enter_context(signals(run))
-    stack.enter_context(endpoint(run, int(port) if port else None))
+    stack.enter_context(endpoint(run, port))
     raised: list[BaseException] = []
     hook = sys.excepthook
 
@@ -222,6 +222,27 @@ def run_from_environment(make: "type[Run]") -> "Run":
     sys.excepthook = remember
     atexit.register(finish)
     return run
+
+
+def manifest_text(path: Path) -> str:
+    """Return the pod's manifest; bytes that are no text are left for the JSON reader to refuse."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def port_from_environment(default: int | None) -> int | None:
+    """Return the port for the metrics; None, where the variable is empty, serves none.
+
+    Raises
+    ------
+    UsageError
+        It is no number.
+    """
+    text = os.environ.get(contract.ENV_PORT)
+    if text is None:
+        return default
+    if text and not text.isdecimal():
+        raise UsageError(f"{contract.ENV_PORT}: must be a port or empty (got {text!r})")
+    return int(text) if text else None
 
 
 def volumes_from_environment(document: "manifest.Manifest") -> dict[str, Path]:

@@ -103,13 +103,13 @@ class Timeline:
 
     def ask(self) -> None:
         """Note that the training thread asks for the next batch: its step is over, it waits."""
-        now = self._clock.stamp()
         if self._given is not None:
-            self._pending.append((self.steps, self._given, now))
+            self._pending.append((self.steps, self._given, self._clock.stamp()))
             self._given = None
-        self._asked = now
-        self.asking = True
         self._settle()
+        # Stamped anew: a wait of microseconds should not be doubled by its own observation.
+        self._asked = self._clock.stamp()
+        self.asking = True
 
     def give(self) -> None:
         """Note that the training thread has its batch."""
