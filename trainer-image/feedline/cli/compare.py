@@ -47,6 +47,7 @@ def compare(
     """
     from feedline.comparison import compare as measure
 
+    options.quiet_frameworks()
     changes = list(set_ or [])
     document = options.read(file, None, changes)
     volumes = options.folders(document, volume)
@@ -82,10 +83,13 @@ def _cells(document: "Manifest", chosen: list[str]) -> list["Cell"]:
         backends = [document.backend]
     if not backends:
         raise EnvironmentInvalidError("no backend is installed here: pip install 'feedline[pytorch]' or another")
+    splits = [document.train_data, *([document.validation_data] if document.validation_data else [])]
+    # The classic ways read one file for each array.
+    many_files = any("*" in array.path for split in splits for array in split.arrays)
     return [
         Cell(backend, engine, residency)
         for backend in backends
-        for engine in ("Feed", "Classic")
+        for engine in (("Feed",) if many_files else ("Feed", "Classic"))
         for residency in ("Mapped", "Memory")
     ]
 
@@ -118,6 +122,7 @@ def _show(name: str, results: Mapping["Cell", "Result"]) -> None:
     for heading in ("rows/s", "spread", "waiting", "val_accuracy"):
         table.add_column(heading, justify="right")
     table.add_column("")
+    last_of = {cell.backend: cell for cell in results}
     for cell, result in results.items():
         waits = sorted(result.wait_permille)
         bar = "█" * max(1, round(_BAR_WIDTH * result.median_rate / fastest))
@@ -130,7 +135,7 @@ def _show(name: str, results: Mapping["Cell", "Result"]) -> None:
             f"{waits[len(waits) // 2] / 10:.0f} %" if waits else "not seen",
             result.values.get("val_accuracy", ""),
             bar,
-            end_section=cell.engine == "Classic" and cell.residency == "Memory",
+            end_section=cell == last_of[cell.backend],
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)

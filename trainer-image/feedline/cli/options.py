@@ -1,5 +1,6 @@
 """What the commands that take a manifest share: its options, and how they become a manifest and folders."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,12 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a field, as in spec.loader.batchSize=64. Repeatable."),
 ]
+
+
+def quiet_frameworks() -> None:
+    """Keep TensorFlow's notes about instruction sets and missing GPUs from burying what feedline says."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def read(file: Path, backend: str | None, overrides: list[str] | None) -> Manifest:

@@ -1,7 +1,6 @@
 """`feedline run`: the process that a pod would run, with a progress bar and the verdict in words."""
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ def run(
     Exit codes: 0 done, 64 wrong manifest, 65 bad data, 66 missing file, 70 the training function raised, 78 a backend
     or module is not installed, 74 I/O error, 130 Ctrl-C, 143 terminated.
     """
-    _quiet_frameworks()
+    options.quiet_frameworks()
     document = options.read(file, backend, set_)
     volumes = options.folders(document, volume)
     from feedline.launch import execute
@@ -71,12 +70,6 @@ def run(
     if finished["exitCode"] != ExitCode.OK or finished["message"] != "completed":
         sys.stderr.write(f"feedline: {finished['message']}\n")
     raise typer.Exit(finished["exitCode"])
-
-
-def _quiet_frameworks() -> None:
-    """Keep TensorFlow's start-up notes about instruction sets and GPUs from burying the first line."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feedline.errors import UsageError
+from feedline.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from feedline.run import Run
@@ -38,7 +38,9 @@ def task_of(run: "Run") -> Task:
     Raises
     ------
     UsageError
-        The built-in model cannot learn from these arrays, or a parameter is unknown.
+        The built-in model cannot learn from these arrays, or a parameter is unknown or out of range.
+    DataError
+        The rows of the validation have another shape.
     """
     known = {"learningRate", "hiddenUnits", "hiddenLayers"}
     for name in run.parameters:
@@ -47,12 +49,16 @@ def task_of(run: "Run") -> Task:
     if len(run.targets) != 1 or len(run.weights) > 1:
         raise UsageError("spec.data.train.arrays: the built-in model takes one Target and at most one Weight")
     arrays, target = run.train.arrays, run.train.arrays[run.targets[0]]
-    for name in (*run.inputs, target.name):
+    for name in (*run.inputs, *run.weights, target.name):
         if arrays[name].dtype.kind not in "biuf":
             raise UsageError(f"array {name}: the built-in model takes numbers, this is {arrays[name].dtype.str}")
     is_classes = target.dtype.kind in "biu"
     if is_classes and target.row_shape not in ((), (1,)):
         raise UsageError(f"array {target.name}: classes must be one integer a row, this has {target.row_shape}")
+    for name in run.weights:
+        if arrays[name].row_shape not in ((), (1,)):
+            raise UsageError(f"array {name}: weights must be one number a row, this has {arrays[name].row_shape}")
+    _check_validation(run)
     values = int(np.prod(target.row_shape, dtype=np.int64))
     return Task(
         inputs=tuple(run.inputs),
@@ -65,6 +71,17 @@ def task_of(run: "Run") -> Task:
         hidden_units=_whole(run, "hiddenUnits", 256, least=1),
         hidden_layers=_whole(run, "hiddenLayers", 2, least=0),
     )
+
+
+def _check_validation(run: "Run") -> None:
+    if run.validation is None:
+        return
+    for name, array in run.validation.arrays.items():
+        wanted = run.train.arrays[name].row_shape
+        if array.row_shape != wanted:
+            raise DataError(
+                f"array {name}: validation has rows of {array.row_shape}, training of {wanted}: pack them alike"
+            )
 
 
 def _parameter(run: "Run", name: str, default: float) -> float:

@@ -43,19 +43,21 @@ def network(task: Task) -> nn.Sequential:
 
 def _measure(model: nn.Module, task: Task, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean loss of a batch, and its sums of loss, hits and rows."""
-    inputs = torch.cat([batch[name].flatten(start_dim=1).float() for name in task.inputs], dim=1)
+    count = len(batch[task.target])
+    inputs = torch.cat([batch[name].reshape(count, -1).float() for name in task.inputs], dim=1)
     outputs = model(inputs)
-    rows = torch.ones(len(inputs), device=inputs.device)
+    rows = torch.ones(count, device=inputs.device)
     weights = batch[task.weight].float().flatten() if task.weight is not None else rows
     if task.is_classes:
         classes = batch[task.target].long().flatten()
         losses = nn.functional.cross_entropy(outputs, classes, reduction="none")
         hits = (outputs.argmax(dim=1) == classes).float()
     else:
-        losses = (outputs - batch[task.target].float().flatten(start_dim=1).reshape_as(outputs)).square().mean(dim=1)
+        losses = (outputs - batch[task.target].float().reshape_as(outputs)).square().mean(dim=1)
         hits = torch.zeros_like(losses)
-    loss = (losses * weights).sum() / weights.sum()
-    return loss, torch.stack([(losses * weights).sum(), hits.sum(), rows.sum()]).detach()
+    total = (losses * weights).sum()
+    # By rows and not by weights, as Keras does: the weights of a batch may all be 0.
+    return total / count, torch.stack([total, hits.sum(), rows.sum()]).detach()
 
 
 def _evaluate(model: nn.Module, task: Task, batches: "Batches", device: torch.device) -> dict[str, float]:

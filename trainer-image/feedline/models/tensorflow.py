@@ -72,4 +72,5 @@ def _measure(model: tf.keras.Model, task: Task, batch: Batch) -> tuple[tf.Tensor
         losses = tf.reduce_mean(tf.square(outputs - targets), axis=1)
         hits = tf.zeros_like(losses)
     total = tf.reduce_sum(losses * weights)
-    return total / tf.reduce_sum(weights), tf.stack([total, tf.reduce_sum(hits), tf.reduce_sum(ones)])
+    # By rows and not by weights, as Keras does: the weights of a batch may all be 0.
+    return total / tf.reduce_sum(ones), tf.stack([total, tf.reduce_sum(hits), tf.reduce_sum(ones)])
