@@ -11,7 +11,6 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
-import yaml
 
 FOLDERS = [str(Path(__file__).parents[2] / name) for name in ("trainer-image", "operator")]
 
@@ -29,7 +28,9 @@ PACKAGES["keras-on-torch"] = ["keras", "torch"]
 def environment(**changed):
     """Return the environment of a child process that imports feedline from this repository."""
     quiet = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "COLUMNS": "200"}
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **quiet, **changed}
+    # For programs that the tests' pipelines start as `python`.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(FOLDERS), **quiet, **changed}
 
 
 @dataclass
@@ -94,9 +95,8 @@ def skip_without(way):
             pytest.skip(f"{package} is not installed")
 
 
-def manifest(arrays=None, rows=48):
+def manifest(arrays, rows=48):
     """Return a TrainingPipeline over the arrays of `Project`: 48 rows to train with, 6 batches of 8, and 12 more."""
-    arrays = arrays or {"features": "Input", "labels": "Target", "names": "Extra"}
     listed = [{"name": name, "path": f"data/{name}.npy", "role": role} for name, role in arrays.items()]
     return {
         "apiVersion": "feedline.dev/v1alpha1",
@@ -154,7 +154,7 @@ class Project:
         self.save("features", (random.normal(size=(60, 4)) + labels[:, None]).astype(np.float32))
         self.save("labels", labels)
         self.save("names", np.array([f"row {row}" for row in range(60)], "S8"))
-        self.write(manifest())
+        self.describe({"features": "Input", "labels": "Target", "names": "Extra"})
 
     def save(self, name, array):
         """Save an array of the volume `data`."""
@@ -163,9 +163,9 @@ class Project:
         np.save(path, array)
         return path
 
-    def write(self, document):
-        """Write the pipeline."""
-        (self.folder / "pipeline.yaml").write_text(yaml.safe_dump(document))
+    def describe(self, arrays):
+        """Write the pipeline over arrays of a role each."""
+        (self.folder / "pipeline.yaml").write_text(json.dumps(manifest(arrays)))
 
     def command(self, *arguments, way="pytorch", before=""):
         """Run `feedline` with arguments as they are, in the folder of the project."""

@@ -122,7 +122,9 @@ def test_all_problems_are_told_at_once(fails):
         pytest.param(["run", "pipeline.yaml"], 64, "volume data: has no folder here: pass --volume", id="no volume"),
         pytest.param(["run", "pipeline.yaml", "--volume", "data"], 64, "write it as NAME=DIR", id="no folder"),
         pytest.param(["run", "pipeline.yaml", "--volume", "d=."], 64, "no volume d, only data", id="unknown volume"),
-        pytest.param(["run", "pipeline.yaml", "--volume", "data=x"], 66, "there is no directory x", id="no such folder"),
+        pytest.param(
+            ["run", "pipeline.yaml", "--volume", "data=x"], 66, "there is no directory x", id="no such folder"
+        ),
         pytest.param(["run", "other.yaml"], 66, "other.yaml: cannot be read (No such file", id="no such manifest"),
         pytest.param(["run", "."], 66, ".: cannot be read (Is a directory)", id="a folder for a manifest"),
         pytest.param(["run"], 64, "Missing argument", id="no manifest"),
@@ -221,7 +223,9 @@ def test_check_without_volumes_checks_the_manifest_and_says_so(project):
     ],
 )
 def test_check_finds_what_a_run_would_stumble_on(project, change, code, message):
-    little = "from unittest.mock import patch; stack.enter_context(patch('feedline.sources.memory_bytes', lambda: 1000))"
+    little = (
+        "from unittest.mock import patch; stack.enter_context(patch('feedline.sources.memory_bytes', lambda: 1000))"
+    )
     arguments = ("check", "pipeline.yaml", "--volume", f"data={project.data}", "--set", change)
     ended = project.command(*arguments, before=little)
     assert ended.code == code

@@ -285,7 +285,9 @@ def test_the_pod_s_process_trains_and_logs_its_report_as_json(project, pod):
         pytest.param(b"{}", {}, "spec.data: required", id="a manifest without anything"),
         pytest.param(b"\xff", {}, "not valid JSON", id="a manifest that is no text"),
         pytest.param(None, {"FEEDLINE_MANIFEST": "/nowhere"}, "/nowhere: No such file or directory", id="no manifest"),
-        pytest.param(None, {"FEEDLINE_METRICS_PORT": "x"}, "must be a port or empty (got 'x')", id="a port that is none"),
+        pytest.param(
+            None, {"FEEDLINE_METRICS_PORT": "x"}, "must be a port or empty (got 'x')", id="a port that is none"
+        ),
     ],
 )
 def test_what_is_wrong_in_the_pod_is_one_line_of_json(pod, manifest, environment, message):
@@ -314,7 +316,11 @@ main()
     ("backend", "missing", "message"),
     [
         ("pytorch", "torch", "spec.backend: pytorch is not installed here: pip install 'feedline[pytorch]'"),
-        ("tensorflow", "tensorflow", "spec.backend: tensorflow is not installed here: pip install 'feedline[tensorflow]'"),
+        (
+            "tensorflow",
+            "tensorflow",
+            "spec.backend: tensorflow is not installed here: pip install 'feedline[tensorflow]'",
+        ),
         ("keras", "keras", "spec.backend: keras is not installed here: pip install 'feedline[keras]'"),
         ("keras", "tensorflow", "set KERAS_BACKEND to tensorflow or torch, and install that"),
     ],

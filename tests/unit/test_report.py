@@ -5,7 +5,8 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feedline import report
 from feedline.contract import TERMINATION_LOG_BYTES, Report

@@ -1,0 +1,44 @@
+"""Every example does what its README says: the commands in there are run as they stand, and the models learn."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READMES = sorted(ROOT.glob("examples/*/README.md"))
+
+
+def commands(readme):
+    """Return the `feedline` commands in the code blocks of a README, each as a list of arguments."""
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", readme.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("feedline ")]
+
+
+def way_of(arguments):
+    return arguments[arguments.index("--backend") + 1] if "--backend" in arguments else "pytorch"
+
+
+def test_every_example_has_a_readme_with_commands():
+    folders = [path for path in (ROOT / "examples").iterdir() if path.is_dir()]
+    assert [readme.parent for readme in READMES] == sorted(folders)
+    for readme in READMES:
+        assert any(arguments[0] == "run" for arguments in commands(readme))
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.parent.name)
+def test_the_commands_of_the_readme_run_and_the_models_learn(project, readme):
+    # The README is read at the root of the repository, whose folder the test must not write to.
+    (project.folder / "examples").symlink_to(ROOT / "examples")
+    shutil.rmtree(project.data)
+    for arguments in commands(readme):
+        report = project.folder / "report.json"
+        told = ["--report", report.name] if arguments[0] == "run" else []
+        ended = project.command(*arguments, *told, way=way_of(arguments))
+        assert ended.code == 0, (arguments, ended.errors)
+        if told:
+            assert float(json.loads(report.read_text())["values"]["val_accuracy"]) > 0.93, arguments
