@@ -46,10 +46,10 @@ class Ended:
 class Process:
     """Answers commands until it is closed; see serve_commands.py."""
 
-    def __init__(self, framework):
+    def __init__(self, framework, *imported):
         ours, theirs = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("serve_commands.py"), str(theirs)],
+            [sys.executable, Path(__file__).with_name("serve_commands.py"), str(theirs), *imported],
             env=environment(KERAS_BACKEND=framework),
             stdin=subprocess.PIPE,
             text=True,
@@ -59,17 +59,28 @@ class Process:
         self._answers = os.fdopen(ours)
 
     def __call__(self, *arguments, folder, before=""):
-        request = {"folder": str(folder), "arguments": [str(each) for each in arguments], "before": before}
-        self._process.stdin.write(json.dumps(request) + "\n")
+        return Ended(**self.ask("here", folder=str(folder), arguments=list(map(str, arguments)), before=before))
+
+    def ask(self, kind, **request):
+        self._process.stdin.write(json.dumps({"kind": kind, **request}) + "\n")
         self._process.stdin.flush()
         answer = self._answers.readline()
         assert answer, f"the process ended with {self._process.wait()}"
-        return Ended(**json.loads(answer))
+        return json.loads(answer)
 
     def close(self):
         self._process.stdin.close()
         self._process.wait(timeout=30)
         self._answers.close()
+
+
+@pytest.fixture(scope="session")
+def apart():
+    """Return a process that has imported torch and Keras on it, and done nothing: to start commands apart from it."""
+    skip_without("keras-on-torch")
+    process = Process("torch", "torch", "keras", "feedline.launch", "feedline.keras", "feedline.pytorch")
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")

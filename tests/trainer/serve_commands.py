@@ -1,7 +1,8 @@
 """Runs `feedline` commands one after the other in one process, so that its framework is imported once.
 
 Requests come as JSON lines on stdin, answers go as JSON lines to the file descriptor named in argv. What a command
-prints is part of the answer.
+prints is part of the answer. A request with `apart` runs in a child, forked from here: a process of its own, as a
+terminal starts it, that need not import the framework; the answer is its number, and later its exit code.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import io
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -35,6 +37,29 @@ def answer(folder, arguments, before):
     return {"code": code, "output": output.getvalue(), "errors": errors.getvalue()}
 
 
+def start_apart(folder, arguments):
+    """Start a command in a session of its own, with its output in files, and return its process."""
+    process = os.fork()
+    if process:
+        return process
+    os.setsid()
+    os.chdir(folder)
+    for number, name in ((1, "output"), (2, "errors")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    try:
+        code = run(arguments)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def wait_for(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
 def forget_modules_of(folder):
     for name, module in list(sys.modules.items()):
         if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
@@ -46,12 +71,22 @@ def serve(answers):
     path = list(sys.path)
     for line in sys.stdin:
         request = json.loads(line)
-        answers.write(json.dumps(answer(**request)) + "\n")
+        match request.pop("kind"):
+            case "apart":
+                told = start_apart(**request)
+            case "wait":
+                told = wait_for(**request)
+            case _:
+                told = answer(**request)
+        answers.write(json.dumps(told) + "\n")
         answers.flush()
         sys.path[:] = path
-        forget_modules_of(request["folder"])
+        if "folder" in request:
+            forget_modules_of(request["folder"])
 
 
 if __name__ == "__main__":
+    for package in sys.argv[2:]:
+        importlib.import_module(package)
     with os.fdopen(int(sys.argv[1]), "w") as answers:
         serve(answers)

@@ -3,15 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
-
-FOLDER = str(Path(__file__).parents[2] / "trainer-image")
 
 # Says when it trains, and would do so for a minute; a step is short.
 LOOP = """
@@ -64,29 +60,28 @@ def train(run):
 
 
 class Started:
-    """A `feedline run` in a session of its own, as a terminal starts it."""
+    """A `feedline run` in a session of its own."""
 
-    def __init__(self, project, code, *changes, backend="pytorch"):
+    def __init__(self, process, project, code, *changes, backend="pytorch"):
+        self._process = process
         self.folder = project.folder
         (self.folder / "own.py").write_text(code)
         (self.folder / "program.py").write_text(PROGRAM)
         sets = [part for change in ("spec.train.seconds=60", *changes) for part in ("--set", change)]
         volume = ("--volume", f"data={project.data}")
-        command = ("run", "pipeline.yaml", "--backend", backend, *volume, "--report", "report.json", *sets)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from feedline.cli import main; main()", *command],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": FOLDER, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        command = ["run", "pipeline.yaml", "--backend", backend, *volume, "--report", "report.json", *sets]
+        self.number = process.ask("apart", folder=str(self.folder), arguments=command)
+        self._ended = False
+
+    @property
+    def errors(self):
+        path = self.folder / "errors"
+        return path.read_text() if path.exists() else ""
 
     def until(self, condition):
         deadline = time.monotonic() + 100
         while not condition():
-            assert self.process.poll() is None, self.process.communicate()
+            assert psutil.Process(self.number).status() != psutil.STATUS_ZOMBIE, self.errors
             assert time.monotonic() < deadline, "it does not come to that"
             time.sleep(0.01)
 
@@ -95,26 +90,34 @@ class Started:
 
     def ctrl_c(self):
         """Do what a terminal does: every process in the foreground gets it."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        os.killpg(self.number, signal.SIGINT)
 
     def ended(self):
         """Return the exit code, what it said, and its report."""
-        _, errors = self.process.communicate(timeout=60)
+        self.until_ended()
+        code = self._process.ask("wait", process=self.number)
+        self._ended = True
         report = self.folder / "report.json"
-        return self.process.returncode, errors, json.loads(report.read_text()) if report.exists() else None
+        return code, self.errors, json.loads(report.read_text()) if report.exists() else None
+
+    def until_ended(self):
+        deadline = time.monotonic() + 100
+        while psutil.Process(self.number).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "it does not end"
+            time.sleep(0.01)
 
     def kill(self):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.communicate()
+        if not self._ended:
+            os.killpg(self.number, signal.SIGKILL)
+            self._process.ask("wait", process=self.number)
 
 
 @pytest.fixture
-def start(project):
+def start(project, apart):
     started = []
 
     def start(code, *changes, **options):
-        started.append(Started(project, code, *changes, **options))
+        started.append(Started(apart, project, code, *changes, **options))
         return started[0]
 
     yield start
@@ -159,7 +162,7 @@ def test_ctrl_c_finishes_the_step_and_writes_the_report(start, code, changes, ba
 def test_sigterm_finishes_the_step_and_writes_the_report(start, changes):
     run = start(LOOP, *changes)
     run.until_training()
-    run.process.send_signal(signal.SIGTERM)
+    os.kill(run.number, signal.SIGTERM)
     exit_code, errors, report = run.ended()
     assert exit_code == 143, errors
     assert (report["reason"], report["exitCode"]) == ("Terminated", 143)
@@ -170,14 +173,12 @@ def test_sigterm_finishes_the_step_and_writes_the_report(start, changes):
 def test_a_second_ctrl_c_ends_a_step_that_does_not_end(start):
     run = start(STUCK)
     run.until_training()
-    children = psutil.Process(run.process.pid).children(recursive=True)
     run.ctrl_c()
-    assert "Ctrl-C again" in "".join(run.process.stderr.readline() for _ in range(2))
+    run.until(lambda: "Ctrl-C again" in run.errors)
     run.ctrl_c()
     exit_code, errors, report = run.ended()
     assert (exit_code, report) == (130, None)
     assert "Traceback" not in errors
-    assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
 def test_ctrl_c_before_the_first_batch_is_130_too(start):
