@@ -48,7 +48,7 @@ def start_apart(folder, arguments):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     try:
         code = run(arguments)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nothing may come back into the server
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

@@ -82,7 +82,7 @@ def test_all_ways_deliver_the_same_rows_and_are_measured_in_every_round(project,
     document["spec"]["data"]["validation"]["rows"]["start"] = 4800
     (project.folder / "pipeline.yaml").write_text(yaml.safe_dump(document))
     changes = [BUILT_IN, "spec.loader.batchSize=4500", "spec.loader.threads=1"]
-    arguments = ("--backend", "pytorch", "--rounds", "2", "--steps", "3", "--json", "--plot", "out.png")
+    arguments = ("--backend", "pytorch", "--rounds", "2", "--steps", "2", "--json", "--plot", "out.png")
     ended = compared(*arguments, changes=changes)
     assert ended.code == 0, ended.errors
     cells = json.loads(ended.output)
@@ -189,7 +189,8 @@ def test_a_wrong_use_is_told(compared, arguments, changes, code, message):
     assert message in ended.errors
 
 
-def test_a_function_that_raises_ends_the_comparison_with_its_code(compared):
-    ended = compared("--rounds", "1", "--steps", "2", code="def train(run):\n    raise ValueError('too bad')\n")
-    assert ended.code == 70
-    assert "pytorch Feed: ValueError: too bad" in ended.errors
+def test_what_goes_wrong_in_a_worker_ends_the_comparison_with_its_code(project, compared):
+    (project.data / "labels.npy").unlink()
+    ended = compared("--backend", "pytorch", changes=[BUILT_IN])
+    assert ended.code == 66
+    assert f"{project.data}/labels.npy" in ended.errors

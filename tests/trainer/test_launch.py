@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from feedline import sources
 from feedline.contract import Report
 
 LOOP_AND = """
@@ -340,3 +341,10 @@ def test_keras_on_an_unknown_backend_is_refused(project, python):
     assert ended.code == 78
     assert "set KERAS_BACKEND to tensorflow or torch, and install that" in ended.errors
     assert "Traceback" not in ended.errors
+
+
+def test_tensorflow_keeps_its_own_keras_whatever_keras_backend_says(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setattr(sources, "import_module", lambda package: None)
+    sources.import_backend("tensorflow")
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"

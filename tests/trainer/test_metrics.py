@@ -114,6 +114,14 @@ def test_metrics_are_the_run_s_numbers(scraped):
     assert now[("process_resident_memory_bytes",)] > 0
 
 
+def test_every_wait_and_step_but_the_first_is_observed(scraped):
+    pages, _ = scraped
+    end = samples(pages["end"][2])
+    for split, count in (("train", 11), ("validation", 3)):
+        assert end[("batch_fetch_duration_seconds_count", split)] == count
+        assert end[("step_duration_seconds_count", split)] == count
+
+
 def test_a_loss_that_is_no_number_is_counted(scraped):
     pages, report = scraped
     end = samples(pages["end"][2])

@@ -11,22 +11,13 @@ BACKENDS = ["pytorch", "tensorflow", "keras", "keras-on-torch"]
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory, python_module):
+def digits(tmp_path_factory, processes):
     """Return the folder into which `feedline pack` packed the digits, as the example's README says."""
     folder = tmp_path_factory.mktemp("digits")
-    python_module("pack", EXAMPLE / "digits.csv.gz", folder, "--shape", "8,8", "--scale", "0.0625", "--shuffle-seed", 7)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def python_module(processes, tmp_path_factory):
-    """Return a function that runs a `feedline` command that needs no framework."""
-
-    def run(*arguments):
-        ended = processes("torch")(*arguments, folder=tmp_path_factory.getbasetemp())
-        assert ended.code == 0, ended.errors
-
-    return run
+    options = ("--shape", "8,8", "--scale", "0.0625", "--shuffle-seed", 7)
+    packed = processes("torch")("pack", EXAMPLE / "digits.csv.gz", "data", *options, folder=folder)
+    assert packed.code == 0, packed.errors
+    return folder / "data"
 
 
 @pytest.mark.parametrize("way", BACKENDS)
@@ -94,8 +85,14 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("way", BACKENDS)
-@pytest.mark.parametrize("task", TASKS)
+# Keras compiles each model anew, for seconds; on torch it has the same layers and losses.
+EVERY = ["pytorch", "tensorflow", "keras-on-torch"]
+BY_KERAS = ["a value", "values of shape [2, 3]", "inputs of uint8", "two inputs and weights", "two classes of bool"]
+
+
+@pytest.mark.parametrize(
+    ("way", "task"), [(way, task) for way in EVERY for task in TASKS] + [("keras", task) for task in BY_KERAS]
+)
 def test_the_built_in_model_takes(trains, way, task):
     arrays, is_classes = TASKS[task]
     ended = trains(way, arrays, "spec.train.epochs=1")
@@ -106,7 +103,7 @@ def test_the_built_in_model_takes(trains, way, task):
     assert float(values["val_loss"]) >= 0
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", EVERY)
 def test_rows_of_weight_0_teach_nothing(trains, way):
     """Two thirds of the rows say the opposite of the others, with weight 0."""
     lies = ROWS % 3 > 0
@@ -119,7 +116,7 @@ def test_rows_of_weight_0_teach_nothing(trains, way):
     assert float(ended.report["values"]["loss"]) < 0.1
 
 
-@pytest.mark.parametrize("way", BACKENDS)
+@pytest.mark.parametrize("way", EVERY)
 def test_another_learning_rate_and_network_are_another_training(trains, way):
     arrays = {"x": ("Input", NOISE), "y": ("Target", CLASSES)}
     changes = ["learningRate=0.1", "hiddenLayers=0", "hiddenUnits=3"]

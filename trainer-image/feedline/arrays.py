@@ -22,7 +22,7 @@ from feedline.npy import File
 Residency = Literal["auto", "mapped", "memory"]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-_SCRATCH_BYTES = 1 << 20
+_SCRATCH_BYTES = 4 << 20
 _SAMPLED_ROWS = 64
 
 

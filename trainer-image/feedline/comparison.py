@@ -4,11 +4,12 @@ A figure here is a median over rounds that visit every cell in turn, so that a s
 them; whether the cells deliver the same data is shown by a hash of their rows that does not depend on their order.
 """
 
+import contextlib
 import hashlib
 import multiprocessing
+import signal
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -142,6 +143,10 @@ class _Worker:
             raise _failed(*answer)
         return answer
 
+    def interrupt(self) -> None:
+        """Have the process leave what it is doing."""
+        self._process.terminate()
+
     def end(self) -> None:
         """End the process."""
         self._connection.close()
@@ -151,13 +156,17 @@ class _Worker:
             self._process.join()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _workers(backends: set[str], path: Path, volumes: Mapping[str, Path]) -> Iterator[dict[str, _Worker]]:
     workers: dict[str, _Worker] = {}
     try:
         for backend in sorted(backends):
             workers[backend] = _Worker(backend, path, volumes)
         yield workers
+    except BaseException:
+        for worker in workers.values():
+            worker.interrupt()
+        raise
     finally:
         for worker in workers.values():
             worker.end()
@@ -171,18 +180,21 @@ def _failed(exit_code: int, message: str) -> FeedlineError:
 
 def _serve(connection: Connection, path: Path, volumes: Mapping[str, Path]) -> None:
     """Answer until the other side hangs up; the body of a worker process."""
+    # Ctrl-C reaches every process; the one that asked ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A spawned process hands its way of starting on: a DataLoader's workers would import torch anew in every epoch.
     multiprocessing.set_start_method(None, force=True)
     while True:
         try:
             what, overrides = connection.recv()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         try:
             document = manifest.parse(manifest.read(path, overrides))
             answer = _hash(document, volumes) if what == "hash" else _train(document, volumes, path)
         except FeedlineError as error:
-            connection.send(("failed", (int(error.exit_code), str(error))))
+            with contextlib.suppress(ConnectionError):  # nobody listens after Ctrl-C
+                connection.send(("failed", (int(error.exit_code), str(error))))
             return
         else:
             connection.send(("done", answer))

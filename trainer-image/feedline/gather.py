@@ -23,7 +23,7 @@ from feedline.errors import UsageError
 from feedline.order import Plan, Shuffle, order
 from feedline.slots import Allocate, Pool, aligned
 
-SLOT_BYTES = 4 << 20
+SLOT_BYTES = 8 << 20
 """Small batches share a slot of about this size: big enough that a hand-over between threads costs nothing against
 the copy, small enough that a few slots fit the last-level cache."""
 

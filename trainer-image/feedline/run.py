@@ -71,6 +71,7 @@ class Batches:
             while True:
                 self._run.check_stop()
                 if limited and self._run.limit_reached(self):
+                    timeline.mark()
                     return
                 timeline.ask()
                 batch = next(batches, None)
@@ -265,8 +266,10 @@ class Run:
         self.metrics.reported(values.keys())
 
     def stop(self, exit_code: contract.ExitCode) -> None:
-        """Ask the loop to end: now if it waits for a batch, else at the next one. Called by signal handlers."""
+        """Ask the loop to end: now if it waits for the feed, else at the next batch. Called by signal handlers."""
         self._stop = exit_code
+        if self.engine != "Feed":
+            return  # a DataLoader that is left in the middle of a batch has its workers print tracebacks
         if self.train.timeline.asking or (self.validation is not None and self.validation.timeline.asking):
             raise StopTraining(exit_code)
 

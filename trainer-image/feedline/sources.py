@@ -4,6 +4,7 @@ Both engines look alike from here on: something whose every `iter` is one epoch 
 classic ways are imported only when they are used, since each brings its framework.
 """
 
+import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ def import_backend(backend: str) -> None:
     EnvironmentInvalidError
         It cannot be imported.
     """
+    if backend == "tensorflow":
+        # tf.keras is Keras, and beside TensorFlow its torch backend ends the process ("LLVM ERROR").
+        os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         import_module(PACKAGES[backend])
     except (ImportError, OSError, ValueError) as error:
