@@ -220,7 +220,8 @@ def test_a_program_gets_the_run_and_its_report_is_the_process_s(program):
         pytest.param(PROGRAM + "raise SystemExit(3)", 70, "loop` ended with exit code 3", 12, id="exits with 3"),
         pytest.param("print('hello')", 70, "the program made no run: call feedline.Run.fro", None, id="makes no run"),
         pytest.param("raise SystemExit(66)", 66, "loop` ended with exit code 66", None, id="exits with a known code"),
-        pytest.param("import os; os.abort()", 70, "loop` ended with exit code 134", None, id="dies"),
+        pytest.param("import os; os.abort()", 134, "loop` ended with exit code 134", None, id="dies"),
+        pytest.param("import os; os.kill(os.getpid(), 9)", 137, "loop` ended with exit code 137", None, id="is killed"),
         pytest.param("syntax error", 70, "loop` ended with exit code 1", None, id="cannot be read"),
     ],
 )

@@ -153,8 +153,9 @@ def _run_program(
 
 def _program_failed(document: Manifest, code: int) -> Report:
     command = " ".join(document.train.command)
-    known = ExitCode(code) if code in list(ExitCode) and code else ExitCode.USER_ERROR
-    return process.failure_report(document, known, f"`{command}` ended with exit code {code}")
+    # A signal is no fault of the program, such as 137 where memory ran out: its code is handed on.
+    told = code if code in list(ExitCode) or code > 128 else ExitCode.USER_ERROR
+    return process.failure_report(document, told, f"`{command}` ended with exit code {code}")
 
 
 def _wait_for(command: list[str], environment: Mapping[str, str]) -> int:

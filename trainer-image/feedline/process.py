@@ -35,8 +35,8 @@ def outcome(run: "Run", error: BaseException | None) -> tuple[ExitCode, str]:
         return ExitCode.USER_ERROR, "the training function never took a batch: iterate run.train within run.epochs()"
     match error:
         case None:
-            early = not run.limit_reached(train) and 0 < train.steps < run.target_steps
-            return ExitCode.OK, f"stopped after {train.steps} of {run.target_steps} steps" if early else "completed"
+            goal = f"of {run.target_steps} steps" if run.target_steps else "steps, before its time was over"
+            return ExitCode.OK, "completed" if run.limit_reached(train) else f"stopped after {train.steps} {goal}"
         case StopTraining():
             word = "interrupted" if error.exit_code == ExitCode.INTERRUPTED else "terminated"
             return error.exit_code, f"{word} after {train.steps} of {run.target_steps or 'unlimited'} steps"
@@ -54,13 +54,13 @@ def finished_report(run: "Run", exit_code: ExitCode, message: str) -> Report:
     return {**report.summarize(run), **failure_report(run.manifest, exit_code, message)}
 
 
-def failure_report(document: "manifest.Manifest", exit_code: ExitCode, message: str) -> Report:
-    """Return what can be said of a run that could not even be opened."""
+def failure_report(document: "manifest.Manifest", exit_code: int, message: str) -> Report:
+    """Return what can be said of a run that could not even be opened, or was killed (128 + the signal)."""
     return {
         "pipeline": document.name,
         "backend": document.backend,
         "engine": document.loader.engine,
-        "reason": REASONS[exit_code],
+        "reason": REASONS.get(exit_code, "Killed"),
         "exitCode": int(exit_code),
         "message": report.sentence(message),
     }
