@@ -4,8 +4,6 @@ Arrays of a set have the same number of rows; several files are read as one arra
 tells whether the files are still what they were. This module knows no order, thread or framework.
 """
 
-import hashlib
-import json
 import os
 import re
 import threading
@@ -135,6 +133,10 @@ class Arrays(Mapping[str, Array]):
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells these rows from others, as JSON: headers, and a hash of at most 64 rows of each array."""
         self.verify()
+        # Imported here: a script that saves no state should not wait for them.
+        import hashlib
+        import json
+
         digest = hashlib.blake2b(digest_size=16)
         headers = {}
         for name, array in sorted(self.items()):
