@@ -113,6 +113,15 @@ def _classes(run: "Run") -> int:
     return largest + 1
 
 
+def means(task: Task, sums: list[float], prefix: str) -> dict[str, float]:
+    """Return what an epoch reports, from its sums of loss, hits and rows."""
+    loss, hits, rows = sums
+    reported = {f"{prefix}loss": loss / max(rows, 1)}
+    if task.is_classes:
+        reported[f"{prefix}accuracy"] = hits / max(rows, 1)
+    return reported
+
+
 def train(run: "Run") -> None:
     """Train the built-in model with the backend of the run."""
     match run.backend:

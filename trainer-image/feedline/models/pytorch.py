@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from feedline.models import Task, task_of
+from feedline.models import Task, means, task_of
 
 if TYPE_CHECKING:
     from feedline.run import Batches, Run
@@ -27,7 +27,7 @@ def train(run: "Run") -> None:
             optimizer.step()
             sums += measured
         # The only synchronisation of an epoch: asking a GPU after every step would make it wait.
-        run.report(**_means(task, sums, prefix=""))
+        run.report(**means(task, sums.tolist(), prefix=""))
         if run.validation is not None:
             run.report(**_evaluate(model, task, run.validation, run.device))
 
@@ -66,12 +66,4 @@ def _evaluate(model: nn.Module, task: Task, batches: "Batches", device: torch.de
     with torch.no_grad():
         for batch in batches:
             sums += _measure(model, task, batch)[1]
-    return _means(task, sums, prefix="val_")
-
-
-def _means(task: Task, sums: torch.Tensor, prefix: str) -> dict[str, float]:
-    loss, hits, rows = sums.tolist()
-    means = {f"{prefix}loss": loss / max(rows, 1)}
-    if task.is_classes:
-        means[f"{prefix}accuracy"] = hits / max(rows, 1)
-    return means
+    return means(task, sums.tolist(), prefix="val_")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from feedline.models import Task, task_of
+from feedline.models import Task, means, task_of
 
 if TYPE_CHECKING:
     from feedline.run import Batches, Run
@@ -49,11 +49,7 @@ def _epoch(step: Callable[[Batch], tf.Tensor], task: Task, batches: "Batches", p
     sums = tf.zeros(3)
     for batch in batches:
         sums += step({name: tensor for name, tensor in batch.items() if name in wanted})
-    loss, hits, rows = sums.numpy().tolist()
-    means = {f"{prefix}loss": loss / max(rows, 1)}
-    if task.is_classes:
-        means[f"{prefix}accuracy"] = hits / max(rows, 1)
-    return means
+    return means(task, sums.numpy().tolist(), prefix)
 
 
 def _measure(model: tf.keras.Model, task: Task, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
