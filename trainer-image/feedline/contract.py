@@ -10,8 +10,13 @@ from typing import Final, TypedDict
 API_GROUP: Final = "feedline.dev"
 API_VERSION: Final = "v1alpha1"
 KIND: Final = "TrainingPipeline"
+PLURAL: Final = "trainingpipelines"
 
+LABEL_PIPELINE: Final = "feedline.dev/pipeline"
+"""On the Job and its pods: the pipeline's name, by which the operator finds them."""
+LABEL_BACKEND: Final = "feedline.dev/backend"
 ANNOTATION_MANIFEST: Final = "feedline.dev/manifest"
+CONTAINER: Final = "trainer"
 
 MANIFEST_PATH: Final = "/etc/feedline/manifest"
 DATA_DIR: Final = "/data"
@@ -19,6 +24,7 @@ SOURCE_DIR: Final = "/code"
 TERMINATION_LOG: Final = "/dev/termination-log"
 TERMINATION_LOG_BYTES: Final = 4096
 METRICS_PORT: Final = 9464
+METRICS_PORT_NAME: Final = "metrics"
 
 ENV_MANIFEST: Final = "FEEDLINE_MANIFEST"
 """Path of the manifest, for a program of one's own that calls `feedline.Run.from_environment()`."""

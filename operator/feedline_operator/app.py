@@ -1,0 +1,102 @@
+"""The parts of the operator, put together: who knows whom, what starts when, what ends first."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Self
+
+from feedline_operator.cluster import Cluster, connect
+from feedline_operator.health import Health
+from feedline_operator.lease import Elector
+from feedline_operator.metrics import Metrics
+from feedline_operator.progress import Progress
+from feedline_operator.queue import WorkQueue
+from feedline_operator.ratelimit import TokenBucket
+from feedline_operator.reconcile import Policy, Sample
+from feedline_operator.resync import Resync
+from feedline_operator.series import PipelineSeries
+from feedline_operator.settings import Settings
+from feedline_operator.slim import Kind
+from feedline_operator.store import Key, Store
+from feedline_operator.worker import Workers
+
+_DRAIN_SECONDS: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class App:
+    """A running operator, but for the watches, which call `seen`."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, metrics: Metrics, elector: Elector) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._metrics = metrics
+        self._elector = elector
+        self._store = Store()
+        self._queue = WorkQueue()
+        namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
+        self._resync = Resync(self._store, self._queue, cluster, namespaces, settings.resync_seconds)
+        self._progress = Progress(settings.status_interval_seconds, self._sampled)
+        self._health = Health(self._queue, self._resync, elector, metrics)
+        metrics.registry.register(PipelineSeries(self._store, elector.leading))
+        self._workers = Workers(
+            self._store,
+            self._queue,
+            cluster,
+            self._progress,
+            metrics,
+            Policy(settings.images, settings.status_interval_seconds),
+            settings.identity,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._close_server: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Self:
+        """Connect, listen, and begin to take part in the election."""
+        metrics = Metrics()
+        elector = Elector(settings.lease_namespace, settings.lease_name, settings.identity)
+        limit = TokenBucket(settings.calls_per_second, settings.calls_burst)
+        app = cls(settings, Cluster(await connect(), limit, elector.leading, metrics.called), metrics, elector)
+        app._close_server, port = await app._health.serve(settings.port)
+        logger.info("metrics and health on port %d", port)
+        for work in (app._resync.run(), app._lead(), app._health.measure()):
+            app._tasks.append(asyncio.create_task(work))
+        return app
+
+    async def stop(self) -> None:
+        """End the work at hand, give the Lease up, and close everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=_DRAIN_SECONDS)
+        await self._elector.release(self._cluster)
+        if self._close_server is not None:
+            await self._close_server()
+        await self._cluster.close()
+
+    def seen(self, kind: Kind, type_: str | None, thing: Mapping[str, Any]) -> None:
+        """Take news from a watch: an object that is there (None after a LIST), has changed, or is DELETED."""
+        self._health.heard(kind)
+        self._metrics.watched(kind, type_ or "LISTED")
+        key = self._store.remove(kind, thing) if type_ == "DELETED" else self._store.put(kind, thing)
+        if key is not None:
+            self._queue.add(key)
+        elif type_ is None:
+            # Listed anew and known already: the watch had a gap.
+            self._resync.arm()
+
+    def failed(self) -> BaseException | None:
+        """Return why a part of the operator has ended, None while all of them run."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                return task.exception() or RuntimeError(f"{task.get_name()} ended")
+        return None
+
+    async def _lead(self) -> None:
+        await self._resync.synced.wait()
+        await self._elector.run(self._cluster, lambda: self._workers.run(self._settings.workers))
+
+    def _sampled(self, key: Key, sample: Sample) -> None:
+        self._store.tell(key, sample)
+        self._queue.add(key)

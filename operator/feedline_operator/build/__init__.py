@@ -1,0 +1,9 @@
+"""The Job of a pipeline, as plain dicts.
+
+Pure: the same pipeline gives the same Job, byte for byte. Knows the API's shapes and neither clients nor clocks.
+"""
+
+from feedline_operator.build.job import build_job
+from feedline_operator.build.manifest import manifest_text
+
+__all__ = ["build_job", "manifest_text"]

@@ -1,0 +1,83 @@
+"""The Job: retries, disruptions and the backstop deadline are Kubernetes' own, never a loop of ours.
+
+The operator creates the Job and deletes it; it never rewrites one. Suspension, scheduling and labels of a created Job
+belong to whoever manages its queue.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from feedline.contract import API_GROUP, API_VERSION, CONTAINER, FATAL_EXIT_CODES, KIND
+from feedline_operator.build.pod import build_labels, build_pod
+
+_KUEUE: Final = "kueue.x-k8s.io/"
+_BACKSTOP_SECONDS: Final = 60
+"""The Job's own deadline comes this much later than the operator's, which has summed earlier Jobs up."""
+
+
+def build_job(
+    pipeline: Mapping[str, Any], *, image: str, retries: int, active_deadline_seconds: int | None
+) -> dict[str, Any]:
+    """Return the Job of a pipeline.
+
+    Parameters
+    ----------
+    pipeline
+        The TrainingPipeline, as the API server has it.
+    image
+        The trainer's image.
+    retries
+        How many failed pods may still be replaced.
+    active_deadline_seconds
+        What is left of the pipeline's active time, None without a deadline.
+    """
+    metadata, spec = pipeline["metadata"], pipeline["spec"]
+    queue_labels = {key: value for key, value in metadata.get("labels", {}).items() if key.startswith(_KUEUE)}
+    deadline = (
+        {}
+        if active_deadline_seconds is None
+        else {"activeDeadlineSeconds": active_deadline_seconds + _BACKSTOP_SECONDS}
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "labels": {**queue_labels, **build_labels(metadata["name"], spec["backend"])},
+            "ownerReferences": [
+                {
+                    "apiVersion": f"{API_GROUP}/{API_VERSION}",
+                    "kind": KIND,
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": 1,
+            "parallelism": 1,
+            # By index: the delay before a replacement then grows with failures alone. The Job's own backoffLimit
+            # counts evicted pods in, and waited 40 s where this waits 10 (Kubernetes 1.36, measured).
+            "backoffLimitPerIndex": retries,
+            "maxFailedIndexes": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "In",
+                            "values": sorted(int(code) for code in FATAL_EXIT_CODES),
+                        },
+                    },
+                ]
+            },
+            **deadline,
+            "template": build_pod(pipeline, image),
+        },
+    }

@@ -1,0 +1,63 @@
+"""Volumes of the pod: the data, the manifest, the code, and the only two places where the trainer may write.
+
+Every source is a typed field of the pipeline, so that nobody mounts what `create pods` in the same namespace would
+not let them mount. All data is read-only, in the volume and in the mount.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from feedline.contract import ANNOTATION_MANIFEST, DATA_DIR, MANIFEST_PATH, SOURCE_DIR
+
+_MANIFEST: Final = PurePosixPath(MANIFEST_PATH)
+# Prefixes keep a user's volume from having the name of one of ours.
+_MANIFEST_VOLUME, _SOURCE_VOLUME, _TMP_VOLUME, _SHM_VOLUME = "feedline-manifest", "feedline-code", "tmp", "shm"
+_DATA_PREFIX: Final = "data-"
+
+
+def volumes(spec: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the pod's volumes and the container's mounts."""
+    pairs = [_data(index, volume) for index, volume in enumerate(spec["data"]["volumes"])]
+    pairs.append(_manifest())
+    if source := spec["train"].get("source"):
+        pairs.append(_code(source["configMap"]["name"]))
+    pairs.append(({"name": _TMP_VOLUME, "emptyDir": {}}, {"name": _TMP_VOLUME, "mountPath": "/tmp"}))  # noqa: S108 - of the pod
+    pairs.append(_shared_memory(spec.get("resources", {}).get("memory")))
+    return [volume for volume, _ in pairs], [mount for _, mount in pairs]
+
+
+def _data(index: int, volume: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    # A volume's name may have 63 characters in the pipeline and in the pod, so the pod's is made from its place.
+    name = f"{_DATA_PREFIX}{index}"
+    if claim := volume.get("persistentVolumeClaim"):
+        source = {"persistentVolumeClaim": {"claimName": claim["claimName"], "readOnly": True}}
+    elif image := volume.get("image"):
+        source = {"image": dict(image)}
+    else:
+        source = {"csi": {**volume["csi"], "readOnly": True}}
+    return {"name": name, **source}, {"name": name, "mountPath": f"{DATA_DIR}/{volume['name']}", "readOnly": True}
+
+
+def _manifest() -> tuple[dict[str, Any], dict[str, Any]]:
+    item = {"path": _MANIFEST.name, "fieldRef": {"fieldPath": f"metadata.annotations['{ANNOTATION_MANIFEST}']"}}
+    return (
+        {"name": _MANIFEST_VOLUME, "downwardAPI": {"items": [item]}},
+        {"name": _MANIFEST_VOLUME, "mountPath": str(_MANIFEST.parent), "readOnly": True},
+    )
+
+
+def _code(config_map: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return (
+        {"name": _SOURCE_VOLUME, "configMap": {"name": config_map}},
+        {"name": _SOURCE_VOLUME, "mountPath": SOURCE_DIR, "readOnly": True},
+    )
+
+
+def _shared_memory(memory: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    # The runtime's own /dev/shm has 64 MiB, at which the workers of a DataLoader die with SIGBUS.
+    limit = {} if memory is None else {"sizeLimit": memory}
+    return (
+        {"name": _SHM_VOLUME, "emptyDir": {"medium": "Memory", **limit}},
+        {"name": _SHM_VOLUME, "mountPath": "/dev/shm"},  # noqa: S108 - of the pod
+    )

@@ -1,0 +1,88 @@
+"""Events: ours about a pipeline, and what others wrote about its Job and pods, where that tells why nothing runs."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from feedline.contract import API_GROUP, API_VERSION, KIND
+from feedline_operator.cluster import Cluster
+from feedline_operator.reconcile import Transition, Warned
+from feedline_operator.store import Key
+from feedline_operator.untrusted import clean
+
+_FIRST_DELAY: Final = 30.0
+_LONGEST_DELAY: Final = 300.0
+_KEPT: Final = 5
+# In the pod's own status, and fresher there.
+_KNOWN_OTHERWISE: Final = frozenset({"FailedScheduling", "Failed", "BackOff"})
+
+
+def event_body(pipeline: Mapping[str, Any], transition: Transition, component: str, instance: str) -> dict[str, Any]:
+    """Return the Event about a transition; telling the same one again makes the same name."""
+    metadata = pipeline["metadata"]
+    told = f"{metadata['uid']} {metadata['resourceVersion']} {transition.reason}"
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "namespace": metadata["namespace"],
+            "name": f"{metadata['name']}.{hashlib.sha256(told.encode()).hexdigest()[:16]}",
+        },
+        "involvedObject": {
+            "apiVersion": f"{API_GROUP}/{API_VERSION}",
+            "kind": KIND,
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": transition.kind,
+        "reason": transition.reason,
+        "message": transition.message,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": component},
+        "reportingComponent": component,
+        "reportingInstance": instance,
+    }
+
+
+class EventReader:
+    """Lists the warnings about a pipeline's Job and pods, ever more rarely, since each LIST costs the server a scan."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._next: dict[Key, tuple[float, float]] = {}
+
+    def forget(self, key: Key) -> None:
+        """Begin anew with the shortest delay."""
+        self._next.pop(key, None)
+
+    async def read(self, key: Key, uids: tuple[str, ...]) -> tuple[tuple[Warned, ...] | None, float]:
+        """Return the warnings, newest first, and in how many seconds to ask again; None where it is too soon to ask."""
+        now = asyncio.get_running_loop().time()
+        due, delay = self._next.get(key, (now, _FIRST_DELAY))
+        if now < due:
+            return None, due - now
+        self._next[key] = (now + delay, min(delay * 2, _LONGEST_DELAY))
+        found = [event for uid in uids for event in await self._cluster.list_events(key.namespace, uid)]
+        return _warnings(found), delay
+
+
+def _warnings(events: list[Mapping[str, Any]]) -> tuple[Warned, ...]:
+    newest = sorted(events, key=_time, reverse=True)
+    by_reason: dict[str, Warned] = {}
+    for event in newest:
+        reason = clean(event.get("reason") or "", 64)
+        if reason not in _KNOWN_OTHERWISE:
+            by_reason.setdefault(reason, Warned(reason, clean(event.get("message") or reason)))
+    return tuple(by_reason.values())[:_KEPT]
+
+
+def _time(event: Mapping[str, Any]) -> str:
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -1,0 +1,34 @@
+"""Problems of a spec that the schema and its rules cannot see."""
+
+from typing import Final
+
+from feedline.contract import MAX_MANIFEST_BYTES
+from feedline_operator.build import manifest_text
+from feedline_operator.reconcile.observed import Object
+
+_SCALARS: Final = (str, int, float, bool)
+
+
+def problem(spec: Object) -> str | None:
+    """Return what is wrong with a spec and what to do, None if nothing is."""
+    data = spec["data"]
+    arrays = [array for split in ("train", "validation") if split in data for array in data[split]["arrays"]]
+    used = {array["path"].split("/", 1)[0] for array in arrays}
+    for volume in data["volumes"]:
+        if volume["name"] not in used:
+            return (
+                f"spec.data.volumes[{volume['name']}]: no array lies on this volume; "
+                f"remove it, or begin a path with {volume['name']}/"
+            )
+    for name, value in spec["train"].get("parameters", {}).items():
+        if not isinstance(value, _SCALARS):
+            return (
+                f"spec.train.parameters.{name}: must be a string, a number or a boolean; "
+                f"write {name}: VALUE, or leave it out"
+            )
+    if (size := len(manifest_text(spec).encode())) > MAX_MANIFEST_BYTES:
+        return (
+            f"spec: backend, data, loader, train are {size} bytes of JSON; a pod takes at most {MAX_MANIFEST_BYTES}; "
+            "shorten train.parameters or train.command"
+        )
+    return None

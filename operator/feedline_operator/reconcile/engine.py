@@ -1,0 +1,157 @@
+"""`reconcile`: ask the policies in turn, compose the status once, say what else there is to do.
+
+The order of the policies is the order of what counts: a finished pipeline stays finished, a Job that has ended decides
+even if it should have been suspended, a deadline passes whatever the pods do.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from feedline_operator.build import build_job
+from feedline_operator.reconcile import accept, deadlines, pending, status, times, ttl
+from feedline_operator.reconcile.conditions import SUCCEEDED
+from feedline_operator.reconcile.finished import finished
+from feedline_operator.reconcile.observed import Observed, condition, deleting, job_finished
+from feedline_operator.reconcile.outcome import (
+    INVALID_SPEC,
+    PENDING,
+    QUEUED,
+    RUNNING,
+    STARTING,
+    SUSPENDED,
+    Outcome,
+    active,
+    failed,
+)
+from feedline_operator.reconcile.plan import Action, CreateJob, DeleteJob, Plan, Policy
+from feedline_operator.reconcile.transitions import transitions
+from feedline_operator.reconcile.view import View, sort
+
+_SETTLE_SECONDS: Final = 2
+"""What follows from a moment ago is not known yet: a pod ends shortly before its Job says what that means. Waiting for
+it saves a write and a wrong word."""
+
+
+def reconcile(observed: Observed, now: datetime, policy: Policy) -> Plan:
+    """Return what is to be done about a pipeline.
+
+    Parameters
+    ----------
+    observed
+        The pipeline and what is known about it.
+    now
+        The time, with a time zone.
+    policy
+        What of the operator's settings decides about pipelines.
+    """
+    if deleting(observed.pipeline):
+        return Plan()
+    view = sort(observed, now)
+    verdict = condition(observed.pipeline, SUCCEEDED)
+    if verdict is not None and verdict["status"] != "Unknown":
+        return _after_the_end(view, now)
+    outcome, actions = _decide(view, now, policy)
+    if _nothing_to_tell_yet(view, outcome, actions, now):
+        return Plan(actions=actions, again=times.after(now, _SETTLE_SECONDS))
+    new = status.compose(view, outcome, now)
+    plan = Plan(
+        status=None if new == view.status else new,
+        actions=actions,
+        transitions=transitions(view.status, new),
+        again=outcome.again,
+    )
+    return _ask_for_more(plan, view, outcome, now)
+
+
+def _decide(view: View, now: datetime, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
+    """Ask the policies in turn; the first with an answer has it."""
+    if wrong := accept.problem(view.spec):
+        return failed(INVALID_SPEC, wrong), _stop(view)
+    if view.own_job is not None and (end := finished(view.own_job, view.attempts)):
+        return end, ()
+    clock = deadlines.Clock(view.accounts.started, view.accounts.ran, view.accounts.active_seconds)
+    if late := deadlines.exceeded(view.policy, clock, now):
+        return late, _stop(view)
+    if view.spec.get("suspend", False):
+        return active(SUSPENDED, "Suspended by spec.suspend; set it to false to go on."), _stop(view)
+    if view.job is None:
+        return _start(view, policy)
+    standing = _standing(view, now)
+    looks = [time for time in (standing.again, deadlines.next_one(view.policy, clock)) if time is not None]
+    return replace(standing, again=min(looks, default=None)), ()
+
+
+def _stop(view: View) -> tuple[Action, ...]:
+    return () if view.job is None or job_finished(view.job) else (DeleteJob(view.job["metadata"]["uid"]),)
+
+
+def _start(view: View, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
+    if view.own_job is not None:
+        return active(PENDING, "The previous Job is being deleted; a new one follows it."), ()
+    if view.other_job is not None:
+        return active(PENDING, pending.name_taken(view.other_job)), ()
+    backend, refusal = view.spec["backend"], view.observed.refusal
+    image = view.spec.get("image") or policy.images.get(backend)
+    if image is None:
+        return active(PENDING, f"The operator has no image for {backend}: set spec.image, or give it one."), ()
+    if refusal is not None and refusal.invalid:
+        return failed(INVALID_SPEC, f"The API server refuses the Job: {refusal.message}"), ()
+    body = build_job(
+        view.pipeline,
+        image=image,
+        retries=max(view.policy.get("maxRetries", 0) - view.accounts.failures, 0),
+        active_deadline_seconds=deadlines.remaining_seconds(view.policy, view.accounts.active_seconds),
+    )
+    return active(PENDING, "The Job is being created." if refusal is None else refusal.message), (CreateJob(body),)
+
+
+def _standing(view: View, now: datetime) -> Outcome:
+    job = view.job or {}
+    if job.get("spec", {}).get("suspend", False):
+        return active(QUEUED, "The Job is held back by its queue; `feedline why` asks the queue for the reason.")
+    of_job = {pod["metadata"]["uid"] for pod in view.pods}
+    past = [attempt for attempt in view.attempts if "endTime" in attempt and attempt.get("uid") in of_job]
+    warnings = view.observed.warnings or ()
+    return pending.waiting(view.pods, past[0] if past else None, warnings, condition(view.pipeline, SUCCEEDED), now)
+
+
+def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ...], now: datetime) -> bool:
+    """Whether the next moment will say more, and nothing is lost if the operator ends before it."""
+    if outcome.status != "Unknown":
+        return False
+    if any(isinstance(action, CreateJob) for action in actions):
+        # The first status is that of the created Job. What an earlier Job has used up is written first, though.
+        return view.observed.refusal is None and "job" not in view.status
+    if view.job is not None and view.accounts.started is None and outcome.reason == STARTING:
+        # The Job controller is about to start it, and a start is worth a write of its own only if it takes long.
+        return _just(view.job["metadata"]["creationTimestamp"], now)
+    newest = view.attempts[0] if view.attempts else {}
+    if newest.get("uid") not in {pod["metadata"]["uid"] for pod in view.pods}:
+        return False
+    return _just(newest.get("endTime"), now)
+
+
+def _just(moment: str | None, now: datetime) -> bool:
+    time = times.parse(moment)
+    return time is not None and 0 <= (now - time).total_seconds() < _SETTLE_SECONDS
+
+
+def _after_the_end(view: View, now: datetime) -> Plan:
+    """Add what the pods still say, stop a Job that still runs, and let the pipeline go when its time is up."""
+    new = status.complete(view)
+    end = ttl.end(view.pipeline, now)
+    return Plan(status=None if new == view.status else new, actions=(*_stop(view), *end.actions), again=end.again)
+
+
+def _ask_for_more(plan: Plan, view: View, outcome: Outcome, now: datetime) -> Plan:
+    """Add whom to ask: the running trainer, or the Events of what does not start."""
+    pod, started = view.running_pod, view.accounts.started
+    if outcome.reason == RUNNING and pod is not None and (address := pod.get("status", {}).get("podIP")):
+        return replace(plan, ask=(pod["metadata"]["uid"], address))
+    if view.job is None or started is None or outcome.reason not in {PENDING, STARTING} or view.accounts.ran:
+        return plan
+    due = times.after(started, pending.EVENTS_AFTER_SECONDS)
+    if now < due:
+        return replace(plan, again=min(due, plan.again or due))
+    return replace(plan, look_at=(view.job["metadata"]["uid"], *(pod["metadata"]["uid"] for pod in view.pods)))

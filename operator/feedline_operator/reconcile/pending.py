@@ -1,0 +1,115 @@
+"""Why nothing runs yet: in one message, from the pod's own status where that says it, else from Events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from feedline_operator.reconcile import times
+from feedline_operator.reconcile.observed import (
+    Object,
+    Warned,
+    condition,
+    container_state,
+    deleting,
+    ended,
+    is_pipeline_job,
+)
+from feedline_operator.reconcile.outcome import (
+    IMAGE_PULL_FAILED,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    STARTING,
+    Outcome,
+    active,
+)
+from feedline_operator.untrusted import clean
+
+EVENTS_AFTER_SECONDS: Final = 30
+"""Events are asked for when no container runs this long after the Job's start; most pods run sooner."""
+_UNREACHABLE_AFTER_SECONDS: Final = 30
+"""The kubelet had the pod's grace period to confirm its end, and this."""
+_IMAGE_REASONS: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
+_BENIGN: Final = frozenset({"ContainerCreating", "PodInitializing"})
+# The same words from the Job's creation until the pod runs: a status is written when there is news, and this is none.
+_ON_ITS_WAY: Final = active(STARTING, "The Job was created; its pod is on its way.")
+
+
+def name_taken(job: Object) -> str:
+    """Return what keeps the pipeline waiting: a Job that has its name and is not its own."""
+    name = job["metadata"]["name"]
+    if is_pipeline_job(job):
+        return f"The Job {name} of an earlier pipeline of this name is still being deleted."
+    return f"A Job {name} is there already and is not feedline's: delete it, or name the pipeline otherwise."
+
+
+def waiting(
+    pods: Sequence[Object], last: Object | None, warnings: Sequence[Warned], previous: Object | None, now: datetime
+) -> Outcome:
+    """Return how a Job stands that is neither finished nor suspended.
+
+    Parameters
+    ----------
+    pods
+        The Job's pods, newest last.
+    last
+        The newest attempt of the Job that has ended.
+    warnings
+        What Events say about the Job and its pods, newest first.
+    previous
+        The condition Succeeded as it was written last.
+    """
+    live = [pod for pod in pods if not ended(pod)]
+    if not live:
+        if last is not None:
+            return active(RETRYING, f"Attempt {last['index']} ended ({last['reason']}): {last.get('message', '')}")
+        if created := [warned for warned in warnings if warned.reason == "FailedCreate"]:
+            return active(PENDING, f"Kubernetes refuses to create the pod: {created[0].message}")
+        return _ON_ITS_WAY
+    pod = live[-1]
+    if deleting(pod):
+        return _leaving(pod, now)
+    if "running" in container_state(pod):
+        return active(RUNNING, f"Training on node {pod['spec'].get('nodeName', '')}.")
+    return _not_running(pod, warnings, previous)
+
+
+def _leaving(pod: Object, now: datetime) -> Outcome:
+    name, node = pod["metadata"]["name"], pod["spec"].get("nodeName", "")
+    # The API server sets this time to the end of the grace period.
+    confirmed_by = times.after(times.parse(pod["metadata"]["deletionTimestamp"]) or now, _UNREACHABLE_AFTER_SECONDS)
+    if now < confirmed_by:
+        return active(RETRYING, f"Pod {name} is being taken off node {node}; another one follows it.", confirmed_by)
+    return active(
+        RETRYING,
+        f"Node {node} does not confirm that pod {name} has ended, and no second pod starts beside it; "
+        f"bring the node back, or, if it is gone for good, run: kubectl delete node {node}",
+    )
+
+
+def _not_running(pod: Object, warnings: Sequence[Warned], previous: Object | None) -> Outcome:
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled["status"] == "False":
+        return active(PENDING, f"No node takes the pod: {clean(scheduled.get('message', scheduled.get('reason', '')))}")
+    state = container_state(pod).get("waiting", {})
+    reason = state.get("reason", "")
+    if reason in _IMAGE_REASONS:
+        # The kubelet's words alternate between the error and the back-off; the first ones stay.
+        if previous is not None and previous["reason"] == IMAGE_PULL_FAILED:
+            return active(IMAGE_PULL_FAILED, previous["message"])
+        return active(IMAGE_PULL_FAILED, f"An image cannot be pulled: {clean(state.get('message') or reason)}")
+    if reason and reason not in _BENIGN:
+        return active(STARTING, f"The container cannot start: {reason}, {clean(state.get('message', ''))}")
+    if warnings:
+        return active(STARTING, f"The pod cannot start: {warnings[0].message}")
+    return _ON_ITS_WAY

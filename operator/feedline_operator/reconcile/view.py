@@ -1,0 +1,99 @@
+"""What was seen of a pipeline, sorted once: which Job is its own, which pods are its Job's, what they add up to."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from feedline_operator.reconcile import attempts
+from feedline_operator.reconcile.accounts import Accounts, settle
+from feedline_operator.reconcile.attempts import Attempt
+from feedline_operator.reconcile.observed import Object, Observed, container_state, deleting, ended, owned_by
+
+
+@dataclass(frozen=True)
+class View:
+    """One pipeline, sorted.
+
+    Attributes
+    ----------
+    own_job
+        The Job that belongs to this very pipeline, also if it is on its way out.
+    other_job
+        A Job that has the pipeline's name and is not its own.
+    pods
+        Pods of the own Job, newest last.
+    attempts
+        The record with what the pods now say.
+    accounts
+        What earlier Jobs and this one have used up.
+    """
+
+    observed: Observed
+    own_job: Object | None
+    other_job: Object | None
+    pods: tuple[Object, ...]
+    attempts: list[Attempt]
+    accounts: Accounts
+
+    @property
+    def pipeline(self) -> Object:
+        """The TrainingPipeline."""
+        return self.observed.pipeline
+
+    @property
+    def spec(self) -> Object:
+        """Its spec."""
+        return self.pipeline["spec"]  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> Object:
+        """Its status as it was written last."""
+        return self.pipeline.get("status", {})  # type: ignore[no-any-return]
+
+    @property
+    def policy(self) -> Object:
+        """Its `spec.policy`."""
+        return self.spec.get("policy", {})  # type: ignore[no-any-return]
+
+    @property
+    def job(self) -> Object | None:
+        """The own Job, unless it is on its way out."""
+        return None if self.own_job is None or deleting(self.own_job) else self.own_job
+
+    @property
+    def running_pod(self) -> Object | None:
+        """The newest pod that has not ended, if its container runs."""
+        live = [pod for pod in self.pods if not ended(pod)]
+        return live[-1] if live and "running" in container_state(live[-1]) else None
+
+
+def sort(observed: Observed, now: datetime) -> View:
+    """Return the view of what was seen."""
+    pipeline, job = observed.pipeline, observed.job
+    status = pipeline.get("status", {})
+    own = job if job is not None and owned_by(job, pipeline["metadata"]["uid"]) else None
+    current = own if own is not None and not deleting(own) else None
+    known = {attempt.get("uid") for attempt in status.get("attempts", ())}
+    # Pods of a Job that is gone are known by the status, which names it until it has seen their end.
+    jobs = [uid for uid in (status.get("job", {}).get("uid"), own["metadata"]["uid"] if own else None) if uid]
+    pods = sorted(
+        (pod for pod in observed.pods if pod["metadata"]["uid"] in known or any(owned_by(pod, uid) for uid in jobs)),
+        key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]),
+    )
+    of_job = tuple(pod for pod in pods if own is not None and owned_by(pod, own["metadata"]["uid"]))
+    return View(
+        observed=observed,
+        own_job=own,
+        other_job=job if own is None else None,
+        pods=of_job,
+        attempts=attempts.update(status.get("attempts", ()), pods, now),
+        accounts=settle(status, current, _running_since(of_job), now),
+    )
+
+
+def _running_since(pods: tuple[Object, ...]) -> str | None:
+    for pod in pods:
+        state = container_state(pod)
+        ran = state.get("running") or state.get("terminated") or {}
+        if since := ran.get("startedAt"):
+            return str(since)
+    return None

@@ -1,0 +1,202 @@
+"""What the cluster looks like, by pipeline: the newest version of every object that was seen, slim.
+
+Written to by the watches, by the resync and by every answer to a write; read by the workers. Synchronous, owned by the
+event loop, and without opinion: it keeps what it is told, unless it has a newer version already.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from feedline.contract import LABEL_PIPELINE
+from feedline_operator.reconcile import Observed, Refusal, Sample, Warned
+from feedline_operator.slim import SLIM, Kind
+
+_REMEMBERED: Final = 4096
+_KEPT_PODS: Final = 10
+"""Pods that are gone and whose end is not yet in the status; more are forgotten, the oldest first."""
+
+Object = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """Where a pipeline is."""
+
+    namespace: str
+    name: str
+
+
+@dataclass
+class _Pipeline:
+    """Everything known about one name."""
+
+    pipeline: Object | None = None
+    job: Object | None = None
+    pods: dict[str, Object] = field(default_factory=dict)
+    sample: Sample | None = None
+    warnings: tuple[Warned, ...] | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self.pipeline is None and self.job is None and not self.pods
+
+
+class Store:
+    """Objects by pipeline."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, _Pipeline] = defaultdict(_Pipeline)
+        self._touched: dict[tuple[Kind, str], int] = {}
+        self._removed: OrderedDict[str, None] = OrderedDict()
+        self._clock = 0
+
+    def put(self, kind: Kind, thing: Object) -> Key | None:
+        """Keep an object.
+
+        Returns
+        -------
+        Key or None
+            The pipeline that it is about, None if the store has this version already or a newer one.
+        """
+        if thing["metadata"]["uid"] in self._removed:
+            # The answer to a write may come after the news that the object is gone.
+            return None
+        key = key_of(kind, thing)
+        entry = self._by_key[key]
+        known = _get(entry, kind, thing["metadata"]["uid"])
+        if known is not None and "gone" not in known and _version(known) >= _version(thing):
+            return None
+        slim = SLIM[kind](thing)
+        if kind == "pipeline":
+            if entry.pipeline is not None and entry.pipeline["metadata"]["uid"] != slim["metadata"]["uid"]:
+                # Another pipeline of the same name: what was said about the earlier one is void.
+                entry.sample = entry.warnings = entry.refusal = None
+            entry.pipeline = slim
+        elif kind == "job":
+            entry.job = slim
+            entry.refusal = None
+        else:
+            entry.pods[slim["metadata"]["uid"]] = slim
+        self._touch(kind, slim["metadata"]["uid"])
+        return key
+
+    def remove(self, kind: Kind, thing: Object) -> Key | None:
+        """Drop an object that is gone; its last state comes with the news. Returns the pipeline it is about."""
+        key = key_of(kind, thing)
+        uid = thing["metadata"]["uid"]
+        entry = self._by_key.get(key)
+        if entry is None or _get(entry, kind, uid) is None:
+            return None
+        self._touched.pop((kind, uid), None)
+        self._removed[uid] = None
+        while len(self._removed) > _REMEMBERED:
+            self._removed.popitem(last=False)
+        if kind == "pipeline":
+            entry.pipeline = entry.sample = entry.warnings = entry.refusal = None
+        elif kind == "job":
+            entry.job = entry.warnings = None
+        elif entry.pipeline is None:
+            del entry.pods[uid]
+        else:
+            # How the pod ended may not be in the status yet.
+            entry.pods[uid] = {**SLIM[kind](thing), "gone": True}
+            self._forget_recorded(entry)
+        if entry.empty:
+            del self._by_key[key]
+        return key
+
+    def observe(self, key: Key) -> Observed | None:
+        """Return all that is known about a pipeline, None where there is none of that name."""
+        entry = self._by_key.get(key)
+        if entry is None or entry.pipeline is None:
+            return None
+        self._forget_recorded(entry)
+        return Observed(
+            entry.pipeline, entry.job, tuple(entry.pods.values()), entry.sample, entry.warnings, entry.refusal
+        )
+
+    def tell(self, key: Key, news: Sample | tuple[Warned, ...] | Refusal) -> None:
+        """Keep what was learned about a pipeline besides its objects; void when the pipeline is gone."""
+        entry = self._by_key.get(key)
+        if entry is None or entry.pipeline is None:
+            return
+        if isinstance(news, Sample):
+            entry.sample = news
+        elif isinstance(news, Refusal):
+            entry.refusal = news
+        else:
+            entry.warnings = news
+
+    def known(self) -> list[Key]:
+        """Return the pipelines that there are."""
+        return [key for key, entry in self._by_key.items() if entry.pipeline is not None]
+
+    def pipelines(self) -> Iterator[Object]:
+        """Iterate over the pipelines that there are."""
+        return (entry.pipeline for entry in self._by_key.values() if entry.pipeline is not None)
+
+    def pods(self, key: Key) -> list[Object]:
+        """Return the pods of a pipeline that are there."""
+        entry = self._by_key.get(key)
+        return [] if entry is None else [pod for pod in entry.pods.values() if "gone" not in pod]
+
+    def has(self, kind: Kind, thing: Object) -> bool:
+        """Return whether this version of an object, or a newer one, is known."""
+        entry = self._by_key.get(key_of(kind, thing))
+        known = None if entry is None else _get(entry, kind, thing["metadata"]["uid"])
+        return known is not None and _version(known) >= _version(thing)
+
+    def now(self) -> int:
+        """Return a mark in the order of the store's changes, for `missing`."""
+        return self._clock
+
+    def missing(self, kind: Kind, present: set[str], since: int) -> list[Object]:
+        """Return what the store has and a LIST has not: gone, unless it was touched after the LIST began."""
+        return [
+            thing
+            for entry in list(self._by_key.values())
+            for thing in _all(entry, kind)
+            if thing["metadata"]["uid"] not in present
+            and self._touched.get((kind, thing["metadata"]["uid"]), 0) <= since
+        ]
+
+    def _touch(self, kind: Kind, uid: str) -> None:
+        self._clock += 1
+        self._touched[kind, uid] = self._clock
+
+    @staticmethod
+    def _forget_recorded(entry: _Pipeline) -> None:
+        status = (entry.pipeline or {}).get("status", {})
+        recorded = {attempt.get("uid") for attempt in status.get("attempts", ()) if "endTime" in attempt}
+        gone = [uid for uid, pod in entry.pods.items() if "gone" in pod]
+        for uid in [uid for uid in gone if uid in recorded] + gone[:-_KEPT_PODS]:
+            entry.pods.pop(uid, None)
+
+
+def key_of(kind: Kind, thing: Object) -> Key:
+    """Return the pipeline that an object is about."""
+    metadata = thing["metadata"]
+    if kind == "pipeline":
+        return Key(metadata["namespace"], metadata["name"])
+    return Key(metadata["namespace"], metadata["labels"][LABEL_PIPELINE])
+
+
+def _get(entry: _Pipeline, kind: Kind, uid: str) -> Object | None:
+    if kind == "pod":
+        return entry.pods.get(uid)
+    thing = entry.pipeline if kind == "pipeline" else entry.job
+    return thing if thing is not None and thing["metadata"]["uid"] == uid else None
+
+
+def _all(entry: _Pipeline, kind: Kind) -> list[Object]:
+    if kind == "pod":
+        return [pod for pod in entry.pods.values() if "gone" not in pod]
+    thing = entry.pipeline if kind == "pipeline" else entry.job
+    return [] if thing is None else [thing]
+
+
+def _version(thing: Object) -> int:
+    # Comparable as numbers by the API's own word since Kubernetes 1.35 (KEP-5504), and in etcd all along.
+    return int(thing["metadata"]["resourceVersion"])

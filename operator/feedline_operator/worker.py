@@ -1,0 +1,207 @@
+"""Carries plans out: one pipeline at a time, several pipelines at once, and comes back later when a call fails.
+
+The order is that of `Plan`: status, actions, Events. A crash between any two of them leaves something that the next
+look at the pipeline completes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from feedline_operator.cluster import Cluster
+from feedline_operator.errors import (
+    BusyError,
+    ClusterError,
+    ExistsError,
+    GoneError,
+    InvalidError,
+    NotLeadingError,
+    RefusedError,
+    StaleError,
+)
+from feedline_operator.events import EventReader, event_body
+from feedline_operator.metrics import Metrics
+from feedline_operator.progress import Progress
+from feedline_operator.queue import WorkQueue
+from feedline_operator.reconcile import (
+    CreateJob,
+    DeleteJob,
+    DeletePipeline,
+    Observed,
+    Plan,
+    Policy,
+    Refusal,
+    Transition,
+    name_taken,
+    owned_by,
+    reconcile,
+)
+from feedline_operator.store import Key, Store
+from feedline_operator.untrusted import clean
+
+COMPONENT: Final = "feedline-operator"
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """Workers on one queue.
+
+    Parameters
+    ----------
+    instance
+        This replica's name, for Events.
+    clock
+        The time; another one in tests.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue,
+        cluster: Cluster,
+        progress: Progress,
+        metrics: Metrics,
+        policy: Policy,
+        instance: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._cluster = cluster
+        self._progress = progress
+        self._metrics = metrics
+        self._policy = policy
+        self._instance = instance
+        self._clock = clock
+        self._events = EventReader(cluster)
+
+    async def run(self, count: int) -> None:
+        """Look at every pipeline, then at those that change, until cancelled."""
+        for key in self._store.known():
+            self._queue.add(key)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(count):
+                    group.create_task(self._work(), name=f"worker {number}")
+        finally:
+            await self._progress.close()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            began = time.perf_counter()
+            result = "error"
+            try:
+                result = await self._handle(key)
+            finally:
+                self._queue.done(key)
+                self._metrics.reconciled(result, time.perf_counter() - began)
+
+    async def _handle(self, key: Key) -> str:
+        """Work on a pipeline once; whatever goes wrong, come back to it."""
+        try:
+            await self._reconcile(key)
+        except NotLeadingError:
+            # Whoever leads looks at every pipeline when it begins.
+            return "not_leading"
+        except (StaleError, GoneError):
+            self._queue.retry(key)
+            return "conflict"
+        except ClusterError as error:
+            patience = error.retry_after_seconds if isinstance(error, BusyError) else 0.0
+            delay = self._queue.retry(key, patience)
+            logger.warning("%s/%s: %s; again in %.0f s", *key, error, delay)
+            return "error"
+        except Exception:
+            delay = self._queue.retry(key)
+            logger.exception("%s/%s: not reconciled, which is a fault of the operator; again in %.0f s", *key, delay)
+            return "fault"
+        self._queue.forget(key)
+        return "success"
+
+    async def _reconcile(self, key: Key) -> None:
+        observed = self._store.observe(key)
+        if observed is None:
+            self._progress.follow(key, None)
+            self._events.forget(key)
+            return
+        now = self._clock()
+        plan = reconcile(observed, now, self._policy)
+        pipeline = await self._write_status(observed, plan)
+        await self._act(key, plan)
+        await self._tell(pipeline, plan.transitions)
+        self._progress.follow(key, plan.ask)
+        if plan.again is not None:
+            self._queue.add_after(key, (plan.again - now).total_seconds())
+        if plan.look_at:
+            await self._look(key, observed, plan)
+        else:
+            self._events.forget(key)
+
+    async def _write_status(self, observed: Observed, plan: Plan) -> Any:
+        if plan.status is None:
+            return observed.pipeline
+        pipeline = await self._cluster.patch_status(observed.pipeline, plan.status)
+        self._store.put("pipeline", pipeline)
+        self._metrics.status_written(observed.pipeline, pipeline)
+        return pipeline
+
+    async def _act(self, key: Key, plan: Plan) -> None:
+        for action in plan.actions:
+            match action:
+                case CreateJob(body):
+                    self._store.put("job", await self._create_job(key, body))
+                    # The first status is that of the created Job.
+                    self._queue.add(key)
+                case DeleteJob(uid):
+                    with contextlib.suppress(GoneError):
+                        await self._cluster.delete_job(*key, uid)
+                case DeletePipeline(uid, version):
+                    with contextlib.suppress(GoneError):
+                        await self._cluster.delete_pipeline(*key, uid, version)
+
+    async def _create_job(self, key: Key, body: Any) -> Any:
+        try:
+            return await self._create_or_find_job(key, body)
+        except (RefusedError, InvalidError) as error:
+            await self._refused(key, Refusal(clean(str(error)), invalid=isinstance(error, InvalidError)))
+            raise
+
+    async def _create_or_find_job(self, key: Key, body: Any) -> Any:
+        try:
+            return await self._cluster.create_job(body)
+        except ExistsError:
+            job = await self._cluster.get_job(*key)
+        if owned_by(job, body["metadata"]["ownerReferences"][0]["uid"]):
+            return job
+        raise RefusedError(name_taken(job))
+
+    async def _refused(self, key: Key, refusal: Refusal) -> None:
+        self._store.tell(key, refusal)
+        observed = self._store.observe(key)
+        if observed is not None:
+            plan = reconcile(observed, self._clock(), self._policy)
+            await self._tell(await self._write_status(observed, plan), plan.transitions)
+
+    async def _tell(self, pipeline: Any, transitions: tuple[Transition, ...]) -> None:
+        for transition in transitions:
+            body = event_body(pipeline, transition, COMPONENT, self._instance)
+            try:
+                await self._cluster.create_event(body)
+            except ExistsError:
+                pass
+            except (RefusedError, InvalidError, GoneError) as error:
+                # An Event is a courtesy: in a namespace that is on its way out it is refused.
+                logger.info("no Event: %s", error)
+
+    async def _look(self, key: Key, observed: Observed, plan: Plan) -> None:
+        warnings, again = await self._events.read(key, plan.look_at)
+        if warnings is not None and warnings != observed.warnings:
+            self._store.tell(key, warnings)
+            self._queue.add(key)
+        self._queue.add_after(key, again)
