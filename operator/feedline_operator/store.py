@@ -76,7 +76,8 @@ class Store:
             entry.pipeline = slim
         elif kind == "job":
             entry.job = slim
-            entry.refusal = None
+            if entry.refusal is not None and not entry.refusal.invalid:
+                entry.refusal = None
         else:
             entry.pods[slim["metadata"]["uid"]] = slim
         self._touch(kind, slim["metadata"]["uid"])

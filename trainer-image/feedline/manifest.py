@@ -184,7 +184,7 @@ def parse(document: Mapping[str, Any]) -> Manifest:
     schema.apply_defaults(full)
     problems = [*schema.problems(full), *_parameter_problems(full)]
     if not problems:
-        problems = _size_problems(full)
+        problems = [*_volume_problems(full), *_size_problems(full)]
     if problems:
         raise ManifestError(problems)
     return _frozen(full)
@@ -230,13 +230,25 @@ def _kind_problems(document: Any) -> list[str]:
 
 
 def _parameter_problems(document: dict[str, Any]) -> list[str]:
-    """Check the one rule that is not in the CRD, whose schema cannot give types to the values of such a map."""
+    """Check a rule that is not in the CRD, whose schema cannot give types to the values of such a map."""
     train = document["spec"].get("train") if isinstance(document.get("spec"), dict) else None
     parameters = train.get("parameters") if isinstance(train, dict) else None
     return [
         f"spec.train.parameters.{key}: must be a string, a number or a boolean; write {key}: VALUE, or leave it out"
         for key, value in (parameters.items() if isinstance(parameters, dict) else ())
         if not isinstance(value, str | int | float)
+    ]
+
+
+def _volume_problems(document: dict[str, Any]) -> list[str]:
+    data = document["spec"]["data"]
+    splits = [data[split] for split in ("train", "validation") if split in data]
+    used = {array["path"].split("/", 1)[0] for split in splits for array in split["arrays"]}
+    return [
+        f"spec.data.volumes[{volume['name']}]: no array lies on this volume; "
+        f"remove it, or begin a path with {volume['name']}/"
+        for volume in data["volumes"]
+        if volume["name"] not in used
     ]
 
 

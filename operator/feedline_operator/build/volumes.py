@@ -27,6 +27,18 @@ def volumes(spec: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[st
     return [volume for volume, _ in pairs], [mount for _, mount in pairs]
 
 
+def dropped_volumes(sent: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
+    """Return the names of a Job's volumes that the API server has left out.
+
+    One without image volumes (before Kubernetes 1.35, unless they were switched on) takes such a Job, but not such a
+    volume: the pod would start without its data.
+    """
+    before, after = (
+        {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]} for job in (sent, received)
+    )
+    return sorted(before - after)
+
+
 def _data(index: int, volume: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     # A volume's name may have 63 characters in the pipeline and in the pod, so the pod's is made from its place.
     name = f"{_DATA_PREFIX}{index}"

@@ -4,13 +4,23 @@ from typing import Final
 
 from feedline.contract import MAX_MANIFEST_BYTES
 from feedline_operator.build import manifest_text
-from feedline_operator.reconcile.observed import Object
+from feedline_operator.reconcile.observed import Object, Refusal
 
 _SCALARS: Final = (str, int, float, bool)
 
 
-def problem(spec: Object) -> str | None:
-    """Return what is wrong with a spec and what to do, None if nothing is."""
+def problem(spec: Object, refusal: Refusal | None) -> str | None:
+    """Return what is wrong with a spec and what to do, None if nothing is.
+
+    Parameters
+    ----------
+    spec
+        The pipeline's.
+    refusal
+        What the API server said of the Job that was made of it.
+    """
+    if refusal is not None and refusal.invalid:
+        return f"The API server does not take the Job: {refusal.message}"
     data = spec["data"]
     arrays = [array for split in ("train", "validation") if split in data for array in data[split]["arrays"]]
     used = {array["path"].split("/", 1)[0] for array in arrays}

@@ -66,7 +66,7 @@ def reconcile(observed: Observed, now: datetime, policy: Policy) -> Plan:
 
 def _decide(view: View, now: datetime, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
     """Ask the policies in turn; the first with an answer has it."""
-    if wrong := accept.problem(view.spec):
+    if wrong := accept.problem(view.spec, view.observed.refusal):
         return failed(INVALID_SPEC, wrong), _stop(view)
     if view.own_job is not None and (end := finished(view.own_job, view.attempts)):
         return end, ()
@@ -95,8 +95,6 @@ def _start(view: View, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
     image = view.spec.get("image") or policy.images.get(backend)
     if image is None:
         return active(PENDING, f"The operator has no image for {backend}: set spec.image, or give it one."), ()
-    if refusal is not None and refusal.invalid:
-        return failed(INVALID_SPEC, f"The API server refuses the Job: {refusal.message}"), ()
     body = build_job(
         view.pipeline,
         image=image,
