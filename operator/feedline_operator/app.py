@@ -38,7 +38,8 @@ class App:
         namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
         self._resync = Resync(self._store, self._queue, cluster, namespaces, settings.resync_seconds)
         self._progress = Progress(settings.status_interval_seconds, self._sampled)
-        self._health = Health(self._queue, self._resync, elector, metrics)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._health = Health(self._queue, self._resync, elector, metrics, self._tasks)
         metrics.registry.register(PipelineSeries(self._store, elector.leading))
         self._workers = Workers(
             self._store,
@@ -49,7 +50,6 @@ class App:
             Policy(settings.images, settings.status_interval_seconds),
             settings.identity,
         )
-        self._tasks: list[asyncio.Task[None]] = []
         self._close_server: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -61,8 +61,8 @@ class App:
         app = cls(settings, Cluster(await connect(), limit, elector.leading, metrics.called), metrics, elector)
         app._close_server, port = await app._health.serve(settings.port)
         logger.info("metrics and health on port %d", port)
-        for work in (app._resync.run(), app._lead(), app._health.measure()):
-            app._tasks.append(asyncio.create_task(work))
+        for name, work in (("resync", app._resync.run()), ("lead", app._lead()), ("lag", app._health.measure())):
+            app._tasks.append(asyncio.create_task(work, name=name))
         return app
 
     async def stop(self) -> None:
@@ -85,13 +85,6 @@ class App:
         elif type_ is None:
             # Listed anew and known already: the watch had a gap.
             self._resync.arm()
-
-    def failed(self) -> BaseException | None:
-        """Return why a part of the operator has ended, None while all of them run."""
-        for task in self._tasks:
-            if task.done() and not task.cancelled():
-                return task.exception() or RuntimeError(f"{task.get_name()} ended")
-        return None
 
     async def _lead(self) -> None:
         await self._resync.synced.wait()

@@ -1,12 +1,12 @@
 """Whether this process is of use, for the kubelet, and the numbers, for Prometheus: one small HTTP server.
 
-A process is unhealthy where a restart would help: its event loop hangs, its watches are silent, its queue is stuck. It
-is not unhealthy because the API server is away, or because another replica leads.
+A process is unhealthy where a restart would help: its event loop hangs, a part of it has died, its watches are silent,
+its queue is stuck. It is not unhealthy because the API server is away, or because another replica leads.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -23,9 +23,23 @@ _MAX_MISSED: Final = 2
 
 
 class Health:
-    """Answers the probes."""
+    """Answers the probes.
 
-    def __init__(self, queue: WorkQueue, resync: Resync, elector: Elector, metrics: Metrics) -> None:
+    Parameters
+    ----------
+    tasks
+        Tasks that run as long as the operator does.
+    """
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        resync: Resync,
+        elector: Elector,
+        metrics: Metrics,
+        tasks: Sequence[asyncio.Task[None]],
+    ) -> None:
+        self._tasks = tasks
         self._queue = queue
         self._resync = resync
         self._elector = elector
@@ -58,7 +72,7 @@ class Health:
 
     def problems(self) -> list[str]:
         """Return what a restart would help against."""
-        problems = []
+        problems = [f"{task.get_name()} has ended" for task in self._tasks if task.done()]
         if self._lag > _MAX_LAG_SECONDS:
             problems.append(f"the event loop is {self._lag:.0f} s late")
         if self._resync.missed_in_a_row >= _MAX_MISSED:

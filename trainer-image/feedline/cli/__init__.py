@@ -1,14 +1,22 @@
 """The command line, `feedline …`: one file for each command; here they are joined and errors become exit codes."""
 
+import inspect
+import re
 import sys
+from pathlib import Path
 
 import typer
 
 from feedline.cli.check import check
 from feedline.cli.compare import compare
+from feedline.cli.delete import delete
+from feedline.cli.logs import logs
 from feedline.cli.pack import pack
 from feedline.cli.run import run
+from feedline.cli.status import status
+from feedline.cli.submit import submit
 from feedline.cli.version import version
+from feedline.cli.why import why
 from feedline.contract import ExitCode
 from feedline.errors import FeedlineError
 
@@ -28,16 +36,27 @@ app = typer.Typer(
     feedline run pipeline.yaml --volume digits=data
 
     feedline compare pipeline.yaml --volume digits=data
+
+    And in a cluster:
+
+    feedline submit pipeline.yaml
+
+    feedline why digits
     """,
 )
-for _command in (run, compare, check, pack, version):
-    app.command()(_command)
+for _panel, _commands in (
+    ("Here", (run, compare, check, pack, version)),
+    ("In a cluster", (submit, status, why, logs, delete)),
+):
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
 
 
 def main() -> None:
     """Run the command line; end the process with the exit codes of `feedline.contract.ExitCode`."""
+    program = _program()
     try:
-        app()
+        app(prog_name=program)
     except SystemExit as ended:
         # A wrong option is a wrong use, like a wrong manifest.
         sys.exit(ExitCode.USAGE if ended.code == _CLICK_USAGE else ended.code)
@@ -45,3 +64,18 @@ def main() -> None:
         for line in str(error).splitlines():
             sys.stderr.write(f"feedline: {line}\n")
         sys.exit(error.exit_code)
+
+
+def _program() -> str:
+    """Return the name under which a person called; as a plugin of kubectl, help and examples bear that name too."""
+    if not Path(sys.argv[0]).name.startswith("kubectl-feedline"):
+        return "feedline"
+    program = "kubectl feedline"
+    app.info.help = _renamed(app.info.help, program)
+    for command in app.registered_commands:
+        command.help = _renamed(command.callback.__doc__ if command.callback else "", program)
+    return program
+
+
+def _renamed(text: str | None, program: str) -> str:
+    return re.sub(r"^( *)feedline ", rf"\1{program} ", inspect.cleandoc(text or ""), flags=re.MULTILINE)

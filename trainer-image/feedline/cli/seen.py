@@ -1,0 +1,112 @@
+"""What `feedline why` and `status` read from the objects of a pipeline: the questions that several of them ask.
+
+Objects are plain dicts, and a field that is not there is nothing unusual. Pure; what an answer means for a person is
+said elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedline.cli.printable import sentence
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the API server holds about a pipeline, as plain objects.
+
+    Attributes
+    ----------
+    name, namespace
+        What was asked for.
+    pipeline
+        The TrainingPipeline; empty if there is none.
+    job, pods
+        What has its name and its label.
+    events
+        Events about the Job and its pods.
+    workload
+        Kueue's Workload for the Job.
+    nodes
+        By name, the nodes of the pods, where the user may read them.
+    server_version
+        Such as (1, 36).
+    """
+
+    name: str
+    namespace: str
+    pipeline: Object
+    job: Object | None = None
+    pods: Sequence[Object] = ()
+    events: Sequence[Object] = ()
+    workload: Object | None = None
+    nodes: Mapping[str, Object] = field(default_factory=dict)
+    server_version: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One sentence, and one about what to do, empty where there is nothing to do."""
+
+    sentence: str
+    advice: str = ""
+
+
+def condition(thing: Object, kind: str) -> Object:
+    """Return an object's condition of a type; an unknown one if it has none."""
+    conditions = thing.get("status", {}).get("conditions") or []
+    unknown = {"type": kind, "status": "Unknown", "reason": "Unknown", "message": ""}
+    return next((each for each in conditions if each["type"] == kind), unknown)
+
+
+def verdict(numbers: Object) -> str:
+    """Say whether the data or the model holds a run back, from its `feed` or `report`; "" where they do not tell."""
+    from feedline.verdict import rate
+
+    judged, waiting = numbers.get("verdict"), numbers.get("waitPermille")
+    if not judged or waiting is None:
+        return ""
+    share = f"{waiting / 10:.0f} % of the time waits for data"
+    if not judged.get("inputBound"):
+        return f"the model is the bottleneck, only {share}"
+    feed, model = numbers.get("feedSamplesPerSecond"), numbers.get("modelSamplesPerSecond")
+    rates = (
+        f"; the feed can deliver {rate(feed)}, the model could take {rate(model, unit='')}" if feed and model else ""
+    )
+    return f"the data are the bottleneck, {share} (cause {sentence(judged.get('cause', 'Unknown'))}{rates})"
+
+
+def progress(numbers: Object) -> str:
+    """Return steps done and to do, such as ``812 of 2000 (41 %)``."""
+    steps, target = numbers.get("steps", 0), numbers.get("targetSteps")
+    return f"{steps} of {target} ({100 * steps // target} %)" if target else str(steps)
+
+
+def has_ended(pod: Object) -> bool:
+    """Tell whether a pod has run to its end, well or not."""
+    return pod["status"].get("phase") in {"Succeeded", "Failed"}
+
+
+def current_pod(seen: Seen) -> Object | None:
+    """Return the newest pod that has not ended and is not being deleted."""
+    live = [pod for pod in seen.pods if not has_ended(pod) and "deletionTimestamp" not in pod["metadata"]]
+    return max(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+
+
+def newest_event(seen: Seen, about: Object) -> Object | None:
+    """Return the newest event about an object."""
+    events = [each for each in seen.events if each["involvedObject"].get("uid") == about["metadata"]["uid"]]
+    return max(events, key=_time, default=None)
+
+
+def _time(event: Object) -> str:
+    series = event.get("series") or {}
+    times = (event.get("lastTimestamp"), series.get("lastObservedTime"), event.get("eventTime"))
+    return max(each or "" for each in times)
+
+
+def advice_for(table: Sequence[tuple[str, str]], message: str) -> str:
+    """Return the advice of the first row whose fragment the message holds, else ""."""
+    return next((advice for fragment, advice in table if fragment in message), "")
