@@ -85,6 +85,7 @@ class Progress:
 
     async def _ask(self, address: str) -> dict[str, Any] | None:
         host = ipaddress.ip_address(address)
+        host = getattr(host, "ipv4_mapped", None) or host
         if host.is_loopback or host.is_link_local or host.is_multicast or host.is_unspecified:
             return None
         name = f"[{host}]" if host.version == 6 else str(host)

@@ -65,7 +65,8 @@ class Store:
             return None
         key = key_of(kind, thing)
         entry = self._by_key[key]
-        known = _get(entry, kind, thing["metadata"]["uid"])
+        known = _occupant(entry, kind, thing["metadata"]["uid"])
+        # Also of another object of that name: the earlier one has the older version.
         if known is not None and "gone" not in known and _version(known) >= _version(thing):
             return None
         slim = SLIM[kind](thing)
@@ -87,13 +88,13 @@ class Store:
         """Drop an object that is gone; its last state comes with the news. Returns the pipeline it is about."""
         key = key_of(kind, thing)
         uid = thing["metadata"]["uid"]
+        self._removed[uid] = None
+        while len(self._removed) > _REMEMBERED:
+            self._removed.popitem(last=False)
         entry = self._by_key.get(key)
         if entry is None or _get(entry, kind, uid) is None:
             return None
         self._touched.pop((kind, uid), None)
-        self._removed[uid] = None
-        while len(self._removed) > _REMEMBERED:
-            self._removed.popitem(last=False)
         if kind == "pipeline":
             entry.pipeline = entry.sample = entry.warnings = entry.refusal = None
         elif kind == "job":
@@ -179,15 +180,20 @@ class Store:
 def key_of(kind: Kind, thing: Object) -> Key:
     """Return the pipeline that an object is about."""
     metadata = thing["metadata"]
-    if kind == "pipeline":
-        return Key(metadata["namespace"], metadata["name"])
-    return Key(metadata["namespace"], metadata["labels"][LABEL_PIPELINE])
+    # The Job has the pipeline's name; a copy of it under another name has only its label.
+    name = metadata["labels"][LABEL_PIPELINE] if kind == "pod" else metadata["name"]
+    return Key(metadata["namespace"], name)
+
+
+def _occupant(entry: _Pipeline, kind: Kind, uid: str) -> Object | None:
+    """Return what is in the place of an object: there are many pods, but one pipeline and one Job of the name."""
+    if kind == "pod":
+        return entry.pods.get(uid)
+    return entry.pipeline if kind == "pipeline" else entry.job
 
 
 def _get(entry: _Pipeline, kind: Kind, uid: str) -> Object | None:
-    if kind == "pod":
-        return entry.pods.get(uid)
-    thing = entry.pipeline if kind == "pipeline" else entry.job
+    thing = _occupant(entry, kind, uid)
     return thing if thing is not None and thing["metadata"]["uid"] == uid else None
 
 

@@ -8,7 +8,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, get_type_hints
 
 from feedline.contract import MAX_REPORT_VALUES, Percentiles, Report, Verdict
@@ -20,7 +20,8 @@ _MAX_INTEGER: Final = 2**63 - 1
 # As in the CRD, which would refuse the whole status for one field beyond them.
 _MAX_INTEGERS: Final = {"exitCode": 255, "waitPermille": 1000}
 _MAX_CHARACTERS: Final = {"pipeline": 63, "backend": 16, "engine": 16, "reason": 64, "message": 1024, "cause": 32}
-_NUMBER: Final = re.compile(r"(?i:nan|[+-]?inf(inity)?|[+-]?\d{1,30}(\.\d{0,30})?(e[+-]?\d{1,4})?)")
+# At most 64 characters, as in the CRD.
+_NUMBER: Final = re.compile(r"(?ai:nan|[+-]?inf(inity)?|[+-]?\d{1,28}(\.\d{0,28})?(e[+-]?\d{1,4})?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
@@ -90,9 +91,10 @@ def _string(name: str, value: Any) -> str | None:
 def _time(value: str) -> str | None:
     try:
         time = datetime.fromisoformat(value[:40])
-    except ValueError:
+        # Its offset may have seconds, which the API server does not take.
+        return None if time.tzinfo is None else time.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    except (ValueError, OverflowError):
         return None
-    return None if time.tzinfo is None else time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _truth(_: str, value: Any) -> bool | None:

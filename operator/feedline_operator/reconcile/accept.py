@@ -5,8 +5,10 @@ from typing import Final
 from feedline.contract import MAX_MANIFEST_BYTES
 from feedline_operator.build import manifest_text
 from feedline_operator.reconcile.observed import Object, Refusal
+from feedline_operator.untrusted import clean
 
 _SCALARS: Final = (str, int, float, bool)
+_SHOWN_CHARACTERS: Final = 64
 
 
 def problem(spec: Object, refusal: Refusal | None) -> str | None:
@@ -32,9 +34,10 @@ def problem(spec: Object, refusal: Refusal | None) -> str | None:
             )
     for name, value in spec["train"].get("parameters", {}).items():
         if not isinstance(value, _SCALARS):
+            shown = clean(name, _SHOWN_CHARACTERS)
             return (
-                f"spec.train.parameters.{name}: must be a string, a number or a boolean; "
-                f"write {name}: VALUE, or leave it out"
+                f"spec.train.parameters.{shown}: must be a string, a number or a boolean; "
+                f"write {shown}: VALUE, or leave it out"
             )
     if (size := len(manifest_text(spec).encode())) > MAX_MANIFEST_BYTES:
         return (

@@ -28,12 +28,16 @@ def update(recorded: Sequence[Object], pods: Iterable[Object], now: datetime) ->
     by_uid: dict[str, Attempt] = {attempt["uid"]: dict(attempt) for attempt in recorded if "uid" in attempt}
     others = [dict(attempt) for attempt in recorded if "uid" not in attempt]
     number = max((attempt["index"] for attempt in recorded), default=0)
+    latest = max((attempt["startTime"] for attempt in recorded if "startTime" in attempt), default="")
     seen = set()
     for pod in sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"])):
         uid = pod["metadata"]["uid"]
         seen.add(uid)
         if uid not in by_uid:
             if not (_started(pod) or ended(pod)):
+                continue
+            if len(recorded) >= KEPT and pod["metadata"]["creationTimestamp"] < latest:
+                # It has been recorded and has made room since; the Job keeps its failed pods.
                 continue
             number += 1
             by_uid[uid] = {"index": number, "pod": pod["metadata"]["name"], "uid": uid}

@@ -24,7 +24,7 @@ _EXIT_CODE: Final = re.compile(r"failed with exit code (\d{1,3}) ")
 
 
 def finished(job: Object, attempts: Sequence[Object]) -> Outcome | None:  # noqa: PLR0911 - one for each kind of end
-    """Return how a Job ended, None while it has not."""
+    """Return how a Job ended, None while it has not; `attempts` are the Job's, newest first."""
     last = attempts[0] if attempts else {}
     if holds(job, "Complete"):
         return Outcome("True", COMPLETED, last.get("message") or "The training is done.")
@@ -34,10 +34,10 @@ def finished(job: Object, attempts: Sequence[Object]) -> Outcome | None:  # noqa
     reason, message = found.get("reason", ""), clean(found.get("message", ""))
     if reason == "DeadlineExceeded":
         return failed(DEADLINE_EXCEEDED, "The Job was active longer than spec.policy.activeDeadlineSeconds.")
+    if reason == "PodFailurePolicy" and last.get("exitCode") not in FATAL_EXIT_CODES:
+        return _by_exit_code(message)
     if last.get("reason") in _CAUSES:
         return failed(last["reason"], f"Attempt {last['index']}: {last['message']}")
-    if reason == "PodFailurePolicy":
-        return _by_exit_code(message)
     if reason in _EXHAUSTED:
         count = job.get("status", {}).get("failed", 0)
         why = f"; the last one ({last['reason']}): {last['message']}" if last.get("message") else ""

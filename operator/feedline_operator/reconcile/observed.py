@@ -94,9 +94,12 @@ def deleting(thing: Object) -> bool:
     return "deletionTimestamp" in thing["metadata"]
 
 
-def job_finished(job: Object) -> bool:
-    """Return whether a Job has ended, well or not, and none of its pods is left running."""
-    return holds(job, "Complete") or holds(job, "Failed")
+def job_end(job: Object) -> Object | None:
+    """Return the condition that says that a Job has ended, well or not; none of its pods is left running then."""
+    for kind in ("Complete", "Failed"):
+        if holds(job, kind):
+            return condition(job, kind)
+    return None
 
 
 def container_state(pod: Object) -> Object:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from feedline.contract import FATAL_EXIT_CODES, ExitCode
 from feedline_operator.reconcile import times
 from feedline_operator.reconcile.observed import (
     Object,
@@ -40,6 +41,8 @@ _IMAGE_REASONS: Final = frozenset(
         "SignatureValidationFailed",
     }
 )
+# No attempt follows them, though a busy Job controller may take some seconds to say so.
+_DECIDED: Final = frozenset({ExitCode.OK, *FATAL_EXIT_CODES})
 _BENIGN: Final = frozenset({"ContainerCreating", "PodInitializing"})
 # The same words from the Job's creation until the pod runs: a status is written when there is news, and this is none.
 _ON_ITS_WAY: Final = active(STARTING, "The Job was created; its pod is on its way.")
@@ -71,6 +74,8 @@ def waiting(
     """
     live = [pod for pod in pods if not ended(pod)]
     if not live:
+        if last is not None and last.get("exitCode") in _DECIDED:
+            return active(RUNNING, f"Attempt {last['index']} has ended ({last['reason']}); its Job is about to say so.")
         if last is not None:
             return active(RETRYING, f"Attempt {last['index']} ended ({last['reason']}): {last.get('message', '')}")
         if created := [warned for warned in warnings if warned.reason == "FailedCreate"]:

@@ -14,7 +14,7 @@ from feedline_operator.reconcile.conditions import (
     conditions,
 )
 from feedline_operator.reconcile.input_bound import input_bound
-from feedline_operator.reconcile.observed import Object, condition
+from feedline_operator.reconcile.observed import Object, condition, job_end
 from feedline_operator.reconcile.outcome import INVALID_SPEC, RUNNING, Outcome
 from feedline_operator.reconcile.outcome import SUSPENDED as STATE_SUSPENDED
 from feedline_operator.reconcile.view import View
@@ -51,7 +51,7 @@ def complete(view: View) -> dict[str, Any]:
     status = {**view.status, "observedGeneration": view.pipeline["metadata"]["generation"]}
     if view.attempts:
         status["attempts"] = view.attempts
-    if "report" not in status and (report := _final_report(view)) is not None:
+    if (report := _final_report(view)) is not None:
         status |= {"report": report, "feed": _live(report)}
     return status
 
@@ -71,11 +71,8 @@ def _values(view: View, outcome: Outcome, feed: Object | None) -> dict[str, tupl
 
 
 def _completion_time(view: View, now: datetime) -> str:
-    job = view.own_job or {}
-    for kind in ("Complete", "Failed"):
-        found = condition(job, kind)
-        if found is not None and found["status"] == "True":
-            return str(job["status"].get("completionTime") or found["lastTransitionTime"])
+    if view.own_job is not None and (end := job_end(view.own_job)):
+        return str(view.own_job["status"].get("completionTime") or end["lastTransitionTime"])
     return times.write(now)
 
 
@@ -99,8 +96,12 @@ def _live(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _final_report(view: View) -> Object | None:
     pods = {pod["metadata"]["uid"]: pod for pod in view.observed.pods}
+    written: Object | None = view.status.get("report")
     for attempt in view.attempts:
         pod = pods.get(attempt.get("uid"))
+        if pod is None and written is not None:
+            # It may be of this attempt, or of a later one.
+            return written
         if pod is not None and (report := attempts.report_of(pod)) is not None:
             return report
-    return view.status.get("report")
+    return written

@@ -60,6 +60,18 @@ class View:
         return None if self.own_job is None or deleting(self.own_job) else self.own_job
 
     @property
+    def job_attempts(self) -> list[Attempt]:
+        """Attempts of the own Job, newest first."""
+        if self.own_job is None:
+            return []
+        since, pods = self.own_job["metadata"]["creationTimestamp"], {pod["metadata"]["uid"] for pod in self.pods}
+        return [
+            attempt
+            for attempt in self.attempts
+            if attempt.get("uid") in pods or attempt.get("startTime", attempt.get("endTime", "")) >= since
+        ]
+
+    @property
     def running_pod(self) -> Object | None:
         """The newest pod that has not ended, if its container runs."""
         live = [pod for pod in self.pods if not ended(pod)]
@@ -86,12 +98,19 @@ def sort(observed: Observed, now: datetime) -> View:
         other_job=job if own is None else None,
         pods=of_job,
         attempts=attempts.update(status.get("attempts", ()), pods, now),
-        accounts=settle(status, current, _running_since(of_job), now),
+        accounts=settle(status, current, _running_since(of_job, current), now),
     )
 
 
-def _running_since(pods: tuple[Object, ...]) -> str | None:
+def _running_since(pods: tuple[Object, ...], job: Object | None) -> str | None:
+    """Return since when a container runs or ran in the Job's current run."""
+    start = None if job is None else job.get("status", {}).get("startTime")
+    if start is None:
+        return None
     for pod in pods:
+        if ended(pod) and pod["metadata"]["creationTimestamp"] < start:
+            # A queue manager has suspended the Job since.
+            continue
         state = container_state(pod)
         ran = state.get("running") or state.get("terminated") or {}
         if since := ran.get("startedAt"):
