@@ -245,13 +245,13 @@ def test_a_program_that_is_not_there_is_named(project):
 def pod(project):
     """Return a function that starts what a pod starts, with the manifest as the pod has it."""
 
-    def start(manifest=None, **environment):
+    def start(manifest=None, code=None, **environment):
         import yaml
 
         spec = yaml.safe_load((project.folder / "pipeline.yaml").read_text())["spec"]
         path = project.folder / "manifest"
         path.write_bytes(json.dumps(spec).encode() if manifest is None else manifest)
-        (project.folder / "own.py").write_text(entrypoint("run.report(loss=1)"))
+        (project.folder / "own.py").write_text(code or entrypoint("run.report(loss=1)"))
         folders = [str(Path(__file__).parents[2] / "trainer-image"), str(project.folder)]
         given = {
             **os.environ,
@@ -278,6 +278,16 @@ def test_the_pod_s_process_trains_and_logs_its_report_as_json(project, pod):
     finished = json.loads(report.read_text())
     assert (finished["pipeline"], finished["message"], finished["steps"]) == ("in-a-pod", "completed", 12)
     assert json.loads(ended.stderr.splitlines()[-1])["message"] == finished
+
+
+def test_a_pod_that_is_stopped_while_it_imports_ends_at_once(project, pod):
+    report = project.folder / "out.json"
+    stopped = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(100)\n"
+    ended = pod(code=stopped, FEEDLINE_REPORT=str(report))
+    assert ended.returncode == 143, ended.stderr
+    finished = json.loads(report.read_text())
+    assert (finished["reason"], finished["message"]) == ("Terminated", "stopped before the first batch")
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

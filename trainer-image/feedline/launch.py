@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from feedline import contract, manifest, process
 from feedline.contract import ExitCode, Report
@@ -24,6 +25,10 @@ from feedline.run import Run
 
 Function = Callable[[Run], object]
 OnStart = Callable[[Run], object]
+
+
+class _StoppedEarly(KeyboardInterrupt):
+    """SIGTERM while the framework is imported, before the run has taken signals over."""
 
 
 def execute(
@@ -57,6 +62,8 @@ def execute(
             finished = _run_function(document, volumes, import_from, port, on_start)
     except FeedlineError as error:
         finished = process.failure_report(document, error.exit_code, str(error))
+    except _StoppedEarly:
+        finished = process.failure_report(document, ExitCode.TERMINATED, "stopped before the first batch")
     except KeyboardInterrupt:
         finished = process.failure_report(document, ExitCode.INTERRUPTED, "interrupted before the first batch")
     process.write_report(finished, report_path)
@@ -177,8 +184,15 @@ def _wait_for(command: list[str], environment: Mapping[str, str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _stop_early(*_: object) -> NoReturn:
+    raise _StoppedEarly
+
+
 def main() -> int:
     """Run the pipeline of this pod; return the exit code."""
+    # The kernel ignores a signal without a handler for a container's first process: the pod would stay for all of its
+    # grace period.
+    signal.signal(signal.SIGTERM, _stop_early)
     logging.basicConfig(level=logging.INFO, format='{"level":"%(levelname)s","message":%(message)s}')
     log = logging.getLogger("feedline")
     path = Path(os.environ.get(contract.ENV_MANIFEST, contract.MANIFEST_PATH))
