@@ -45,10 +45,32 @@ backend-is-known:
 bench: $(call installed,all)  ## measure the feed against what people use today (minutes); ARGS=… go to benchmarks/run.py
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
+.PHONY: demo-cluster
+demo-cluster: $(call installed,test)  ## the whole story on a real Kubernetes: operator, apply, watch, verdict (root and Go)
+	@PYTHONPATH=tests .venv/bin/python -m cluster packages
+	@PYTHONPATH=tests .venv/bin/python -m cluster demo
+
+# What it writes is for a shell: eval "$(make cluster)".
+.PHONY: cluster
+cluster: $(call installed,test)  ## start a Kubernetes with one node, and leave it up for you to play with (root and Go)
+	@PYTHONPATH=tests .venv/bin/python -m cluster up
+
+.PHONY: cluster-down
+cluster-down: $(call installed,test)  ## end that Kubernetes; only its programs and images stay, in .cache
+	@PYTHONPATH=tests .venv/bin/python -m cluster down
+
+.PHONY: images
+images: $(call installed,test)  ## build the images of the trainer and the operator
+	@PYTHONPATH=tests .venv/bin/python -m cluster images
+
 ##@ Develop
 
+# What a node needs of the system is installed where nobody is there to be told.
 .PHONY: test
 test: $(call installed,test)  ## run all tests and report coverage; ARGS=… go to pytest
+ifeq ($(CI),true)
+	PYTHONPATH=tests .venv/bin/python -m cluster packages
+endif
 	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: lint
@@ -93,11 +115,13 @@ lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upg
 	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
 	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
 	$(subset) pyproject.toml --extra pytorch --output-file requirements/pytorch.txt
+	$(subset) pyproject.toml --extra operator --output-file requirements/operator.txt
 	$(subset) pyproject.toml --extra pack --extra operator --group lint --output-file requirements/lint.txt
 	$(subset) pyproject.toml --all-extras --group test --output-file requirements/test.txt
 
 .PHONY: clean
 clean:  ## remove all that make has made: .venv, caches, reports
+	@[ ! -d .cache/cluster/containerd ] || [ ! -x .venv/bin/python ] || PYTHONPATH=tests .venv/bin/python -m cluster down
 	rm -rf .venv .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -105,7 +129,7 @@ clean:  ## remove all that make has made: .venv, caches, reports
 help:  ## show this
 	@awk 'BEGIN { FS = ":.*  ## "; print "make TARGET" } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*  ## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*  ## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # --- the environment -------------------------------------------------------------------------------------------------
 

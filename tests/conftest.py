@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 
 import feedline
 
+pytest_plugins = ["cluster.fixtures"]
+
 # No test depends on how fast the machine is.
 settings.register_profile("feedline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("feedline")

@@ -10,6 +10,8 @@ from importlib.metadata import version
 import kopf
 
 from feedline_operator import handlers, settings  # noqa: F401 - kopf finds the handlers once they are imported
+from feedline_operator.cluster import connect
+from feedline_operator.errors import CredentialsError
 
 
 class _JsonLines(logging.Formatter):
@@ -35,10 +37,15 @@ def main() -> None:
         sys.exit(0 if sys.argv[1:] == ["--help"] else 64)
     try:
         operator = settings.read()
-    except settings.SettingsError as error:
+        asyncio.run(_check_credentials())
+    except (settings.SettingsError, CredentialsError) as error:
         sys.exit(f"feedline-operator: {error}")
     _log()
     asyncio.run(kopf.operator(clusterwide=not operator.namespaces, namespaces=operator.namespaces, standalone=True))
+
+
+async def _check_credentials() -> None:
+    await (await connect()).close()
 
 
 def _log() -> None:

@@ -18,6 +18,7 @@ from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL
 from feedline_operator.errors import (
     BusyError,
     ClusterError,
+    CredentialsError,
     ExistsError,
     GoneError,
     InvalidError,
@@ -45,12 +46,24 @@ _LEASES: Final = ("/apis/coordination.k8s.io/v1", "leases")
 
 
 async def connect() -> client.ApiClient:
-    """Return a client with the credentials of the pod, or else those of the kubeconfig (KUBECONFIG, ~/.kube/config)."""
-    configuration = client.Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-        config.load_incluster_config(configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration)
+    """Return a client with the credentials of the pod, or else those of the kubeconfig (KUBECONFIG, ~/.kube/config).
+
+    Raises
+    ------
+    CredentialsError
+        If there are none, or none that can be used.
+    """
+    # As kopf, which watches, the client asks neither the environment for a proxy nor ~/.netrc for a password, by default
+    # anew for each call, which took 6 % of the CPU in a burst. A kubeconfig's own proxy-url counts.
+    configuration = client.Configuration(client_session_kwargs={"trust_env": False})
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+    except Exception as error:  # the loader stumbles over a wrong file in every way that there is
+        said = " ".join(str(error).split())
+        raise CredentialsError(f"KUBECONFIG: no credentials for the API server ({said}); name a kubeconfig") from error
     return client.ApiClient(configuration)
 
 

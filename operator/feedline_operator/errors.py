@@ -37,5 +37,9 @@ class UnreachableError(ClusterError):
     """No answer: the network, a time-out, or a server that is down. Whether a write took effect is unknown."""
 
 
+class CredentialsError(ClusterError):
+    """There is nothing to show to the API server, nor its address: somebody has to set the process up."""
+
+
 class NotLeadingError(ClusterError):
     """The Lease is not this replica's (any more), so it must not write."""

@@ -91,7 +91,8 @@ class Health:
         await runner.setup()
         site = web.TCPSite(runner, None, port)
         await site.start()
-        return runner.cleanup, runner.addresses[0][1]
+        # Of port 0, IPv4 and IPv6 each make a port of their own, in any order; IPv4's addresses are the shorter ones.
+        return runner.cleanup, min(runner.addresses, key=len)[1]
 
     def _not_ready(self) -> list[str]:
         return [] if self._resync.synced.is_set() else ["the cluster has not been read yet"]

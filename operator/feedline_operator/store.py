@@ -92,7 +92,8 @@ class Store:
         while len(self._removed) > _REMEMBERED:
             self._removed.popitem(last=False)
         entry = self._by_key.get(key)
-        if entry is None or _get(entry, kind, uid) is None:
+        known = None if entry is None else _get(entry, kind, uid)
+        if entry is None or known is None or "gone" in known:
             return None
         self._touched.pop((kind, uid), None)
         if kind == "pipeline":

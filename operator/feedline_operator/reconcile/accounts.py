@@ -64,7 +64,7 @@ def settle(status: Object, job: Object | None, running_since: str | None, now: d
     seen = None if job is None else _seen(job, known, running_since)
     if known is not None and (seen is None or seen["uid"] != known["uid"]):
         before += known.get("failures", 0)
-    if known is not None and "startTime" in known and (seen is None or not _same_run(seen, known)):
+    if known is not None and (seen is None or not _same_run(seen, known)):
         active_seconds += _seconds_of(known, job, now)
     return Accounts(active_seconds, before, seen)
 
@@ -88,7 +88,7 @@ def _same_run(seen: Object, known: Object) -> bool:
 
 
 def _seconds_of(known: Object, job: Object | None, now: datetime) -> int:
-    start = times.parse(known["startTime"])
+    start = times.parse(known.get("startTime"))
     # A queue manager that suspends a Job clears its startTime; the condition says when.
     suspended = None if job is None else condition(job, "Suspended")
     end = times.parse(suspended["lastTransitionTime"]) if suspended is not None else None

@@ -4,6 +4,7 @@ The order of the policies is the order of what counts: a finished pipeline stays
 even if it should have been suspended, a deadline passes whatever the pods do.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -11,9 +12,11 @@ from typing import Final
 from feedline.contract import ExitCode
 from feedline_operator.build import build_job
 from feedline_operator.reconcile import accept, deadlines, pending, status, times, ttl
+from feedline_operator.reconcile.attempts import disruption
 from feedline_operator.reconcile.conditions import SUCCEEDED
 from feedline_operator.reconcile.finished import finished
 from feedline_operator.reconcile.observed import (
+    Object,
     Observed,
     condition,
     container_state,
@@ -81,7 +84,7 @@ def _decide(view: View, now: datetime, policy: Policy) -> tuple[Outcome, tuple[A
     """Ask the policies in turn; the first with an answer has it."""
     if wrong := accept.problem(view.spec, view.observed.refusal):
         return failed(INVALID_SPEC, wrong), _stop(view)
-    if view.own_job is not None and (end := finished(view.own_job, view.job_attempts)):
+    if view.own_job is not None and (end := finished(view.own_job, view.attempts_of(view.own_job))):
         return end, ()
     clock = deadlines.Clock(view.accounts.started, view.accounts.ran, view.accounts.active_seconds)
     if late := deadlines.exceeded(view.policy, clock, now):
@@ -90,7 +93,7 @@ def _decide(view: View, now: datetime, policy: Policy) -> tuple[Outcome, tuple[A
         return active(SUSPENDED, "Suspended by spec.suspend; set it to false to go on."), _stop(view)
     if view.job is None:
         return _start(view, policy)
-    standing = _standing(view, now)
+    standing = _standing(view, view.job, now)
     looks = [time for time in (standing.again, deadlines.next_one(view.policy, clock)) if time is not None]
     return replace(standing, again=min(looks, default=None)), ()
 
@@ -117,11 +120,10 @@ def _start(view: View, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
     return active(PENDING, "The Job is being created." if refusal is None else refusal.message), (CreateJob(body),)
 
 
-def _standing(view: View, now: datetime) -> Outcome:
-    job = view.job or {}
-    if job.get("spec", {}).get("suspend", False):
+def _standing(view: View, job: Object, now: datetime) -> Outcome:
+    if job["spec"].get("suspend", False):
         return active(QUEUED, "The Job is held back by its queue; `feedline why` asks the queue for the reason.")
-    past = [attempt for attempt in view.job_attempts if "endTime" in attempt]
+    past = [attempt for attempt in view.attempts_of(job) if "endTime" in attempt]
     warnings = view.observed.warnings or ()
     return pending.waiting(view.pods, past[0] if past else None, warnings, condition(view.pipeline, SUCCEEDED), now)
 
@@ -130,8 +132,7 @@ def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ..
     """Whether the next moment will say more, and nothing is lost if the operator ends before it."""
     if view.own_job is not None and (end := job_end(view.own_job)):
         # Jobs and pods come by two watches, and only the pod knows why the Job ended.
-        told = view.pods and all(ended(pod) for pod in view.pods)
-        return not told and _just(end["lastTransitionTime"], now, _POD_SECONDS)
+        return not _pods_are_known(view.pods, view.own_job) and _just(end["lastTransitionTime"], now, _POD_SECONDS)
     if outcome.status != "Unknown":
         return False
     if any(isinstance(action, CreateJob) for action in actions):
@@ -143,6 +144,13 @@ def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ..
     newest = container_state(view.pods[-1]).get("terminated", {}) if view.pods else {}
     ended_well = newest.get("exitCode") == ExitCode.OK
     return _just(newest.get("finishedAt"), now, _JOB_SECONDS if ended_well else _SETTLE_SECONDS)
+
+
+def _pods_are_known(pods: Sequence[Object], job: Object) -> bool:
+    """Whether all pods that a finished Job has counted are seen to have ended."""
+    status = job.get("status", {})
+    counted = [pod for pod in pods if disruption(pod) is None or pod["status"].get("phase") == "Succeeded"]
+    return all(ended(pod) for pod in pods) and len(counted) >= status.get("failed", 0) + status.get("succeeded", 0)
 
 
 def _just(moment: str | None, now: datetime, seconds: float) -> bool:

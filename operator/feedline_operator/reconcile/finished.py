@@ -27,7 +27,8 @@ def finished(job: Object, attempts: Sequence[Object]) -> Outcome | None:  # noqa
     """Return how a Job ended, None while it has not; `attempts` are the Job's, newest first."""
     last = attempts[0] if attempts else {}
     if holds(job, "Complete"):
-        return Outcome("True", COMPLETED, last.get("message") or "The training is done.")
+        said = last.get("message") if last.get("exitCode") == ExitCode.OK else None
+        return Outcome("True", COMPLETED, said or "The training is done.")
     if not holds(job, "Failed"):
         return None
     found = condition(job, "Failed") or {}

@@ -56,7 +56,7 @@ def name_taken(job: Object) -> str:
     return f"A Job {name} is there already and is not feedline's: delete it, or name the pipeline otherwise."
 
 
-def waiting(
+def waiting(  # noqa: PLR0911 - one for each kind of wait
     pods: Sequence[Object], last: Object | None, warnings: Sequence[Warned], previous: Object | None, now: datetime
 ) -> Outcome:
     """Return how a Job stands that is neither finished nor suspended.

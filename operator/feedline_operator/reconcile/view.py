@@ -59,12 +59,9 @@ class View:
         """The own Job, unless it is on its way out."""
         return None if self.own_job is None or deleting(self.own_job) else self.own_job
 
-    @property
-    def job_attempts(self) -> list[Attempt]:
-        """Attempts of the own Job, newest first."""
-        if self.own_job is None:
-            return []
-        since, pods = self.own_job["metadata"]["creationTimestamp"], {pod["metadata"]["uid"] for pod in self.pods}
+    def attempts_of(self, job: Object) -> list[Attempt]:
+        """Return the attempts of the own Job, newest first."""
+        since, pods = job["metadata"]["creationTimestamp"], {pod["metadata"]["uid"] for pod in self.pods}
         return [
             attempt
             for attempt in self.attempts

@@ -1,0 +1,150 @@
+"""Builds the programs of the cluster from the Go modules that `tools/*/go.mod` pin, once.
+
+Each folder below `tools/` is a Go module of its own, so that no two of them have to agree on a dependency. A program
+lies in `.cache/cluster/bin/FOLDER-HASH/`, where the hash covers go.mod, go.sum, the sources and the flags; it gets there
+by a rename, so that what is there is whole. Nothing in here knows how the programs are run.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import ClusterError, NotHereError
+
+TOOLS = Path(__file__).parent / "tools"
+CACHE = Path(__file__).parents[2] / ".cache" / "cluster"
+
+# With a cold cache and two busy cores the whole of Kubernetes takes about 12 minutes.
+BUILD_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Tools:
+    """One folder of `tools/` and the packages in it, by the name of the program that they become."""
+
+    folder: str
+    packages: dict[str, str]
+    tags: str = ""
+    cgo: bool = False
+
+    @property
+    def flags(self) -> list[str]:
+        flags = ["-trimpath", "-buildvcs=false", "-mod=readonly"]
+        if self.tags:
+            flags += ["-tags", self.tags]
+        return [*flags, "-ldflags", " ".join(["-s", "-w", *self._version_variables()])]
+
+    @property
+    def bin(self) -> Path:
+        digest = hashlib.sha256(" ".join([*self.flags, str(self.cgo)]).encode())
+        for path in sorted((TOOLS / self.folder).iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return CACHE / "bin" / f"{self.folder}-{digest.hexdigest()[:12]}"
+
+    def _version_variables(self) -> list[str]:
+        """Return the linker's assignments without which Kubernetes calls itself v0.0.0 and refuses its own parts."""
+        match = re.search(r"k8s\.io/kubernetes v((\d+)\.(\d+)\.\d+)", (TOOLS / self.folder / "go.mod").read_text())
+        if match is None:
+            return []
+        version, major, minor = match.groups()
+        values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
+        return [f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items()]
+
+
+def _kubernetes(version: str, *programs: str) -> Tools:
+    return Tools(f"kubernetes-{version}", {name: f"k8s.io/kubernetes/cmd/{name}" for name in programs})
+
+
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+_PLUGINS = "github.com/containernetworking/plugins/plugins"
+
+KUBERNETES = {
+    "1.36": _kubernetes(
+        "1.36", "kube-apiserver", "kube-controller-manager", "kubectl", "kubelet", "kube-proxy", "kube-scheduler"
+    ),
+    "1.34": _kubernetes("1.34", "kube-apiserver", "kube-controller-manager"),
+}
+NEWEST = "1.36"
+OLDEST = "1.34"
+
+ETCD = Tools("etcd", {"etcd": "."})
+CONTAINERD = Tools(
+    "containerd", {name: f"{_CONTAINERD}/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")}
+)
+CNI = Tools("cni", {Path(name).name: f"{_PLUGINS}/{name}" for name in ("main/ptp", "ipam/host-local")})
+RUNC = Tools("runc", {"runc": "github.com/opencontainers/runc"}, tags="seccomp", cgo=True)
+COREDNS = Tools("coredns", {"coredns": "github.com/coredns/coredns"})
+KWOK = Tools("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
+PAUSE = Tools("pause", {"pause": "."})
+PROBE = Tools("probe", {"probe": "."})
+
+
+def program(name: str, tools: Tools) -> Path:
+    """Return the path of one program, built now if it was not.
+
+    Raises
+    ------
+    NotHereError
+        There is no Go here.
+    ClusterError
+        The build failed.
+    """
+    return programs(tools, name)[name]
+
+
+def programs(tools: Tools, *names: str) -> dict[str, Path]:
+    """Return the paths of some programs of `tools`, of all of them by default; those that are missing are built."""
+    paths = {name: tools.bin / name for name in names or tools.packages}
+    if not all(path.exists() for path in paths.values()):
+        tools.bin.mkdir(parents=True, exist_ok=True)
+        with (tools.bin / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building the same
+            for left in tools.bin.glob(".building-*"):  # by a build that was killed
+                shutil.rmtree(left)
+            _build(tools, [name for name, path in paths.items() if not path.exists()])
+    return paths
+
+
+def asset(name: str) -> Path | None:
+    """Return a program of the folder that KUBEBUILDER_ASSETS names, as users of envtest expect, if it is there."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    path = Path(folder or "/nowhere") / name
+    return path if path.is_file() else None
+
+
+def _build(tools: Tools, names: list[str]) -> None:
+    if not names:
+        return
+    go = shutil.which("go")
+    if go is None:
+        raise NotHereError(
+            "There is no Go here, which builds Kubernetes for these tests: install Go 1.26 or newer (https://go.dev/dl) "
+            "and put its bin folder on the PATH."
+        )
+    sys.stderr.write(f"Building {', '.join(names)} (once; kept in {tools.bin})\n")
+    with tempfile.TemporaryDirectory(dir=tools.bin, prefix=".building-") as scratch:
+        # A folder as -o names each program after its package.
+        command = [go, "build", *tools.flags, "-o", f"{scratch}/", *(tools.packages[name] for name in names)]
+        environment = {**os.environ, "CGO_ENABLED": "1" if tools.cgo else "0", "GOWORK": "off", "GOFLAGS": ""}
+        done = subprocess.run(
+            command,
+            cwd=TOOLS / tools.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            last = "\n".join(done.stdout.strip().splitlines()[-5:])
+            raise ClusterError(f"{' '.join(names)} could not be built by go build in {TOOLS / tools.folder}: {last}")
+        for name in names:
+            (Path(scratch) / name).rename(tools.bin / name)

@@ -1,0 +1,78 @@
+"""The whole story by one command: a cluster, the operator as a pod, apply, watch, the verdict, and nothing left behind."""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cluster import data, operators
+from cluster.images import ensure_images
+from cluster.node import NodeCluster
+
+NAMESPACE = "demo"
+PIPELINE = os.path.relpath(operators.ROOT / "examples" / "digits" / "pipeline.yaml")
+_MINUTES = 5
+
+
+def demo() -> int:
+    """Train the digits in a real pod and show it; return 0 if the pipeline completed."""
+    with NodeCluster() as cluster, tempfile.TemporaryDirectory(prefix="feedline-demo-") as folder:
+        Path(folder).chmod(0o755)
+        _say("A Kubernetes with one node is up. The images come next, which takes minutes the first time.")
+        images = ensure_images(cluster, ["pytorch"])
+        operators.install(cluster)
+        operators.deploy(cluster, images, FEEDLINE_STATUS_INTERVAL_SECONDS="1")
+        _say("The operator runs as a pod in the namespace feedline-system, with the rights of operator/rbac.yaml.")
+        cluster.kubectl("create", "namespace", NAMESPACE)
+        cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+        data.claim(cluster, NAMESPACE, data.pack_digits(Path(folder) / "digits"))
+        _show(cluster, "apply", "-f", PIPELINE)
+        state = _watch(cluster)
+        _show(cluster, "get", "tp", "digits", "-o", "wide")
+        _feedline(cluster, "status", "digits")
+        _feedline(cluster, "why", "digits")
+        _show(cluster, "delete", "tp", "digits")
+    _say("The cluster is gone.")
+    return 0 if state == "Completed" else 1
+
+
+def _watch(cluster: NodeCluster) -> str:
+    """Print the pipeline's line whenever it changes, as `kubectl get tp -w` does, and return its last state."""
+    _say(f"$ kubectl get tp digits -n {NAMESPACE} -w")
+    deadline = time.monotonic() + 60 * _MINUTES
+    last = ""
+    while time.monotonic() < deadline:
+        lines = cluster.kubectl("get", "tp", "digits", "-n", NAMESPACE).stdout.splitlines()
+        without_age = lines[1].rsplit(maxsplit=1)[0]
+        if without_age != last:
+            _out("\n".join(lines if not last else lines[1:]))
+            last = without_age
+        conditions = cluster.get("tp", "digits", "-n", NAMESPACE).get("status", {}).get("conditions", ())
+        for condition in conditions:
+            if condition["type"] == "Succeeded" and condition["status"] != "Unknown":
+                return condition["reason"]
+        time.sleep(0.3)
+    _say(f"Not done within {_MINUTES} minutes.")
+    return "Running"
+
+
+def _show(cluster: NodeCluster, *args: str) -> None:
+    _say(f"$ kubectl {shlex.join(args)} -n {NAMESPACE}")
+    _out(cluster.kubectl(*args, "-n", NAMESPACE).stdout.rstrip())
+
+
+def _feedline(cluster: NodeCluster, *args: str) -> None:
+    _say(f"$ kubectl feedline {shlex.join(args)} -n {NAMESPACE}")
+    program = Path(sys.executable).with_name("feedline")
+    subprocess.run([program, *args, "-n", NAMESPACE, "--kubeconfig", cluster.kubeconfig], check=False)
+
+
+def _say(text: str) -> None:
+    _out(f"\n{text}")
+
+
+def _out(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - a demonstration is there to be read

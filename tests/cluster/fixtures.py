@@ -1,0 +1,101 @@
+"""The clusters as pytest fixtures: each level once a session, a namespace for each test.
+
+A level that this machine cannot run is skipped with the sentence that says what to install; where CI=true, that is a
+failure.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cluster import build
+from cluster.api import ApiCluster
+from cluster.errors import ClusterError, NotHereError
+from cluster.node import NodeCluster
+
+CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
+    "api_level": ApiCluster,
+    "api_cluster": ApiCluster,
+    "oldest_api_cluster": lambda: ApiCluster(build.OLDEST),
+    "node_level": NodeCluster,
+    "node_cluster": NodeCluster,
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what uses the session's node last: it is slowest, and a test that starts its own needs the machine first."""
+    items.sort(key=lambda item: "node_cluster" in getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the selected tests need here, where no test's time limit runs."""
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & CLUSTERS.keys()
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        for name in sorted(wanted):
+            with contextlib.suppress(ClusterError):  # the fixture says it
+                CLUSTERS[name]().build()
+
+
+@pytest.fixture(scope="session")
+def api_level() -> None:
+    """Say that a test starts API servers of its own."""
+    with _skipped_where_it_cannot_run():
+        CLUSTERS["api_level"]().build()
+
+
+@pytest.fixture(scope="session")
+def node_level() -> None:
+    """Say that a test starts node clusters of its own."""
+    with _skipped_where_it_cannot_run():
+        CLUSTERS["node_level"]().build()
+
+
+@pytest.fixture(scope="session")
+def api_cluster() -> Iterator[ApiCluster]:
+    """Yield the newest supported Kubernetes without a node."""
+    yield from _started("api_cluster")
+
+
+@pytest.fixture(scope="session")
+def oldest_api_cluster() -> Iterator[ApiCluster]:
+    """Yield the oldest supported Kubernetes without a node."""
+    yield from _started("oldest_api_cluster")
+
+
+@pytest.fixture(scope="session")
+def node_cluster() -> Iterator[ApiCluster]:
+    """Yield the newest supported Kubernetes with a node that runs pods."""
+    yield from _started("node_cluster")
+
+
+@pytest.fixture
+def namespace(api_cluster: ApiCluster) -> Iterator[str]:
+    """Yield a namespace of `api_cluster` that is the test's own."""
+    name = api_cluster.new_namespace()
+    yield name
+    api_cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _started(fixture: str) -> Iterator[ApiCluster]:
+    with contextlib.ExitStack() as stack:
+        with _skipped_where_it_cannot_run():
+            cluster = stack.enter_context(CLUSTERS[fixture]())
+        yield cluster
+
+
+@contextlib.contextmanager
+def _skipped_where_it_cannot_run() -> Iterator[None]:
+    try:
+        yield
+    except NotHereError as error:
+        if os.environ.get("CI") == "true":
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        pytest.skip(str(error))
+    except ClusterError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -1,0 +1,3 @@
+module feedline.dev/cluster/pause
+
+go 1.26.0

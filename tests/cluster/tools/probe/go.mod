@@ -1,0 +1,3 @@
+module feedline.dev/cluster/probe
+
+go 1.26.0
