@@ -41,7 +41,12 @@ def main() -> None:
     except (settings.SettingsError, CredentialsError) as error:
         sys.exit(f"feedline-operator: {error}")
     _log()
-    asyncio.run(kopf.operator(clusterwide=not operator.namespaces, namespaces=operator.namespaces, standalone=True))
+    try:
+        asyncio.run(kopf.operator(clusterwide=not operator.namespaces, namespaces=operator.namespaces, standalone=True))
+    except Exception as error:  # kopf does not name its own
+        if isinstance(error.__cause__, settings.SettingsError):
+            sys.exit(f"feedline-operator: {error.__cause__}")
+        raise
 
 
 async def _check_credentials() -> None:

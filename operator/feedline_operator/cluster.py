@@ -53,8 +53,8 @@ async def connect() -> client.ApiClient:
     CredentialsError
         If there are none, or none that can be used.
     """
-    # As kopf, which watches, the client asks neither the environment for a proxy nor ~/.netrc for a password, by default
-    # anew for each call, which took 6 % of the CPU in a burst. A kubeconfig's own proxy-url counts.
+    # Like kopf, which watches, the client asks neither the environment for a proxy nor ~/.netrc for a password; by
+    # default it does so for each call, which took 6 % of the CPU in a burst. A kubeconfig's own proxy-url counts.
     configuration = client.Configuration(client_session_kwargs={"trust_env": False})
     try:
         if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:

@@ -38,7 +38,7 @@ class _Forever:
 _REQUEST_SECONDS: Final = 15.0
 
 
-@kopf.on.startup()
+@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Configure kopf to watch and to do nothing else, and start the operator."""
     settings.peering.standalone = True

@@ -15,6 +15,7 @@ from feedline_operator.lease import Elector
 from feedline_operator.metrics import Metrics
 from feedline_operator.queue import WorkQueue
 from feedline_operator.resync import Resync
+from feedline_operator.settings import SettingsError
 
 _TICK_SECONDS: Final = 1.0
 _MAX_LAG_SECONDS: Final = 10.0
@@ -82,7 +83,13 @@ class Health:
         return problems
 
     async def serve(self, port: int) -> tuple[Callable[[], Awaitable[None]], int]:
-        """Start to listen; return what ends it, and the port."""
+        """Start to listen; return what ends it, and the port.
+
+        Raises
+        ------
+        SettingsError
+            The port is taken, or not ours to take.
+        """
         application = web.Application()
         application.router.add_get("/metrics", self._answer_metrics)
         application.router.add_get("/healthz", self._answer(self.problems))
@@ -90,7 +97,11 @@ class Health:
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, None, port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise SettingsError(f"FEEDLINE_PORT: cannot listen on port {port} ({error.strerror})") from None
         # Of port 0, IPv4 and IPv6 each make a port of their own, in any order; IPv4's addresses are the shorter ones.
         return runner.cleanup, min(runner.addresses, key=len)[1]
 
