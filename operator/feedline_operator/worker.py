@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from feedline_operator.build import dropped_volumes
+from feedline_operator.build import lost_image_volumes
 from feedline_operator.cluster import Cluster
 from feedline_operator.errors import (
     BusyError,
@@ -178,14 +178,12 @@ class Workers:
             job = await self._cluster.create_job(body)
         except ExistsError:
             job = await self._cluster.get_job(*key)
-        else:
-            if dropped_volumes(body, job):
-                # The Job is stopped once the pipeline's status says so.
-                raise InvalidError("image volumes need Kubernetes 1.35; use a persistentVolumeClaim instead")
-            return job
-        if owned_by(job, body["metadata"]["ownerReferences"][0]["uid"]):
-            return job
-        raise RefusedError(name_taken(job))
+            if not owned_by(job, body["metadata"]["ownerReferences"][0]["uid"]):
+                raise RefusedError(name_taken(job)) from None
+        if lost_image_volumes(body, job):
+            # The Job is stopped once the pipeline's status says so.
+            raise InvalidError("image volumes need Kubernetes 1.35; use a persistentVolumeClaim instead")
+        return job
 
     async def _refused(self, key: Key, refusal: Refusal) -> None:
         self._store.tell(key, refusal)

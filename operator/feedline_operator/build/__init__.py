@@ -5,6 +5,6 @@ Pure: the same pipeline gives the same Job, byte for byte. Knows the API's shape
 
 from feedline_operator.build.job import build_job
 from feedline_operator.build.manifest import manifest_text
-from feedline_operator.build.volumes import dropped_volumes
+from feedline_operator.build.volumes import lost_image_volumes
 
-__all__ = ["build_job", "dropped_volumes", "manifest_text"]
+__all__ = ["build_job", "lost_image_volumes", "manifest_text"]

@@ -27,16 +27,17 @@ def volumes(spec: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[st
     return [volume for volume, _ in pairs], [mount for _, mount in pairs]
 
 
-def dropped_volumes(sent: Mapping[str, Any], received: Mapping[str, Any]) -> list[str]:
-    """Return the names of a Job's volumes that the API server has left out.
+def lost_image_volumes(sent: Mapping[str, Any], received: Mapping[str, Any]) -> bool:
+    """Return whether the API server has left image volumes out of a Job.
 
-    One without image volumes (before Kubernetes 1.35, unless they were switched on) takes such a Job, but not such a
-    volume: the pod would start without its data.
+    One that has none (before Kubernetes 1.35, unless they were switched on) takes such a Job, but not such a volume:
+    the pod would start without its data.
     """
-    before, after = (
-        {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]} for job in (sent, received)
-    )
-    return sorted(before - after)
+    return _image_volumes(received) < _image_volumes(sent)
+
+
+def _image_volumes(job: Mapping[str, Any]) -> int:
+    return sum("image" in volume for volume in job["spec"]["template"]["spec"].get("volumes", ()))
 
 
 def _data(index: int, volume: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

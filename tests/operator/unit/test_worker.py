@@ -144,7 +144,7 @@ def test_a_pipeline_gets_its_job_and_a_status(play):
 def test_a_job_that_is_there_already_and_is_ours_is_success(play):
     def prepare(scene):
         scene.cluster.fail["create_job"] = ExistsError("there")
-        scene.cluster.there = job()
+        scene.cluster.there = job(spec={"template": {"spec": {}}})
 
     scene = play(prepare, pipeline=pipeline())
     assert scene.cluster.names()[:3] == ["create_job", "get_job", "patch_status"]
@@ -180,8 +180,20 @@ def test_a_job_that_is_wrong_as_such_ends_the_pipeline(play):
     assert scene.cluster.names() == ["create_job", "patch_status", "create_event"]
 
 
+ON_AN_IMAGE = {"data": {"volumes": [{"name": "digits", "image": {"reference": "registry.example/digits:1"}}]}}
+
+
+def test_a_job_that_was_there_already_without_its_data_says_why(play):
+    def prepare(scene):
+        scene.cluster.fail["create_job"] = ExistsError("there")
+        scene.cluster.there = job(spec={"template": {"spec": {}}})
+
+    scene = play(prepare, pipeline=pipeline(spec=ON_AN_IMAGE))
+    assert scene.state()[0] == "InvalidSpec"
+
+
 def test_a_job_without_its_data_is_stopped_and_says_why(play):
-    scene = play(lambda scene: setattr(scene.cluster, "drop_volumes", True), pipeline=pipeline())
+    scene = play(lambda scene: setattr(scene.cluster, "drop_volumes", True), pipeline=pipeline(spec=ON_AN_IMAGE))
     assert scene.state()[0] == "InvalidSpec"
     assert "image volumes need Kubernetes 1.35" in scene.state()[1]
     scene.store.put("job", job(started=None))
