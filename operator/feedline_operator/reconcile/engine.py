@@ -75,7 +75,8 @@ def reconcile(observed: Observed, now: datetime, policy: Policy) -> Plan:
         status=None if new == view.status else new,
         actions=actions,
         transitions=transitions(view.status, new),
-        again=outcome.again,
+        # No event may follow the write that ends a pipeline.
+        again=outcome.again if outcome.status == "Unknown" else ttl.due(view.spec, new),
     )
     return _ask_for_more(plan, view, outcome, now)
 
@@ -170,7 +171,7 @@ def _ask_for_more(plan: Plan, view: View, outcome: Outcome, now: datetime) -> Pl
     pod, started = view.running_pod, view.accounts.started
     if outcome.reason == RUNNING and pod is not None and (address := pod.get("status", {}).get("podIP")):
         return replace(plan, ask=(pod["metadata"]["uid"], address))
-    if view.job is None or started is None or outcome.reason not in {PENDING, STARTING} or view.accounts.ran:
+    if view.job is None or started is None or not outcome.unexplained or view.accounts.ran:
         return plan
     due = times.after(started, pending.EVENTS_AFTER_SECONDS)
     if now < due:

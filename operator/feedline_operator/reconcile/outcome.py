@@ -26,18 +26,20 @@ INTERNAL_ERROR: Final = "InternalError"
 class Outcome:
     """What the condition Succeeded says.
 
-    `status` is Unknown while the pipeline is active. `again` is when this may change without any event.
+    `status` is Unknown while the pipeline is active. `again` is when this may change without any event. `unexplained`
+    says that Events, if anything, tell why it goes no further.
     """
 
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
     again: datetime | None = None
+    unexplained: bool = False
 
 
-def active(reason: str, message: str, again: datetime | None = None) -> Outcome:
+def active(reason: str, message: str, again: datetime | None = None, *, unexplained: bool = False) -> Outcome:
     """Return an outcome that is not the last."""
-    return Outcome("Unknown", reason, message, again)
+    return Outcome("Unknown", reason, message, again, unexplained)
 
 
 def failed(reason: str, message: str) -> Outcome:

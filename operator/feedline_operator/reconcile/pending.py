@@ -45,7 +45,7 @@ _IMAGE_REASONS: Final = frozenset(
 _DECIDED: Final = frozenset({ExitCode.OK, *FATAL_EXIT_CODES})
 _BENIGN: Final = frozenset({"ContainerCreating", "PodInitializing"})
 # The same words from the Job's creation until the pod runs: a status is written when there is news, and this is none.
-_ON_ITS_WAY: Final = active(STARTING, "The Job was created; its pod is on its way.")
+_ON_ITS_WAY: Final = active(STARTING, "The Job was created; its pod is on its way.", unexplained=True)
 
 
 def name_taken(job: Object) -> str:
@@ -79,7 +79,7 @@ def waiting(  # noqa: PLR0911 - one for each kind of wait
         if last is not None:
             return active(RETRYING, f"Attempt {last['index']} ended ({last['reason']}): {last.get('message', '')}")
         if created := [warned for warned in warnings if warned.reason == "FailedCreate"]:
-            return active(PENDING, f"Kubernetes refuses to create the pod: {created[0].message}")
+            return active(PENDING, f"Kubernetes refuses to create the pod: {created[0].message}", unexplained=True)
         return _ON_ITS_WAY
     pod = live[-1]
     if deleting(pod):
@@ -116,5 +116,5 @@ def _not_running(pod: Object, warnings: Sequence[Warned], previous: Object | Non
     if reason and reason not in _BENIGN:
         return active(STARTING, f"The container cannot start: {reason}, {clean(state.get('message', ''))}")
     if warnings:
-        return active(STARTING, f"The pod cannot start: {warnings[0].message}")
+        return active(STARTING, f"The pod cannot start: {warnings[0].message}", unexplained=True)
     return _ON_ITS_WAY

@@ -10,14 +10,17 @@ from feedline_operator.reconcile.observed import Object
 from feedline_operator.reconcile.plan import DeletePipeline, Plan
 
 
+def due(spec: Object, status: Object) -> datetime | None:
+    """Return when a finished pipeline is to go, None if it may stay."""
+    seconds = spec.get("policy", {}).get("ttlSecondsAfterFinished")
+    completed = times.parse(status.get("completionTime"))
+    return None if seconds is None or completed is None else times.after(completed, seconds)
+
+
 def end(pipeline: Object, now: datetime) -> Plan:
     """Return the deletion of a finished pipeline, or when to come back for it."""
-    seconds = pipeline["spec"].get("policy", {}).get("ttlSecondsAfterFinished")
-    completed = times.parse(pipeline.get("status", {}).get("completionTime"))
-    if seconds is None or completed is None:
-        return Plan()
-    due = times.after(completed, seconds)
-    if now < due:
-        return Plan(again=due)
+    time = due(pipeline["spec"], pipeline.get("status", {}))
+    if time is None or now < time:
+        return Plan(again=time)
     metadata = pipeline["metadata"]
     return Plan(actions=(DeletePipeline(metadata["uid"], metadata["resourceVersion"]),))
