@@ -145,8 +145,7 @@ class Cluster:
         await self._write("create", _EVENTS, body["metadata"]["namespace"], body=body)
 
     async def list_events(self, namespace: str, uid: str) -> list[Object]:
-        """Return the Warning events about an object."""
-        await self._limit.take()
+        """Return the Warning events about an object. The caller limits how often."""
         query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning", "limit": "100"}
         answer = await self._call("list", _EVENTS, namespace, query=query)
         return list(answer["items"])

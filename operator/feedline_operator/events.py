@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from feedline.contract import API_GROUP, API_VERSION, KIND
 from feedline_operator.cluster import Cluster
+from feedline_operator.ratelimit import TokenBucket
 from feedline_operator.reconcile import Transition, Warned
 from feedline_operator.store import Key
 from feedline_operator.untrusted import clean
@@ -15,6 +17,9 @@ from feedline_operator.untrusted import clean
 _FIRST_DELAY: Final = 30.0
 _LONGEST_DELAY: Final = 300.0
 _KEPT: Final = 5
+# Apart from the limit for all else: a thousand pipelines that wait must not hold up the Job of the next one.
+_LISTS_PER_SECOND: Final = 5
+_LISTS_AT_ONCE: Final = 10
 # In the pod's own status, and fresher there.
 _KNOWN_OTHERWISE: Final = frozenset({"FailedScheduling", "Failed", "BackOff"})
 
@@ -57,6 +62,7 @@ class EventReader:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._next: dict[Key, tuple[float, float]] = {}
+        self._limit = TokenBucket(_LISTS_PER_SECOND, _LISTS_AT_ONCE)
 
     def forget(self, key: Key) -> None:
         """Begin anew with the shortest delay."""
@@ -68,6 +74,8 @@ class EventReader:
         due, delay = self._next.get(key, (now, _FIRST_DELAY))
         if now < due:
             return None, due - now
+        if not self._limit.take_now(min(len(uids), _LISTS_AT_ONCE)):
+            return None, random.uniform(1.0, 5.0)  # noqa: S311
         self._next[key] = (now + delay, min(delay * 2, _LONGEST_DELAY))
         found = [event for uid in uids for event in await self._cluster.list_events(key.namespace, uid)]
         return _warnings(found), delay

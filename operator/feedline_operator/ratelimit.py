@@ -18,12 +18,25 @@ class TokenBucket:
         self._rate = rate
         self._burst = burst
         self._tokens = float(burst)
-        self._filled = asyncio.get_event_loop().time()
+        self._filled: float | None = None
 
     async def take(self) -> None:
         """Take a token, and wait for it where there is none. Who comes first is served first."""
-        now = asyncio.get_running_loop().time()
-        self._tokens = min(self._tokens + (now - self._filled) * self._rate, self._burst) - 1
-        self._filled = now
+        self._fill()
+        self._tokens -= 1
         if self._tokens < 0:
             await asyncio.sleep(-self._tokens / self._rate)
+
+    def take_now(self, count: int) -> bool:
+        """Take so many tokens if they are there, and return whether they were."""
+        self._fill()
+        if self._tokens < count:
+            return False
+        self._tokens -= count
+        return True
+
+    def _fill(self) -> None:
+        now = asyncio.get_running_loop().time()
+        passed = 0.0 if self._filled is None else now - self._filled
+        self._tokens = min(self._tokens + passed * self._rate, self._burst)
+        self._filled = now

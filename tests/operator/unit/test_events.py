@@ -100,3 +100,17 @@ def test_they_are_asked_for_ever_more_rarely():
         assert (await reader.read(KEY, ("pod",)))[1] == 30
 
     simulate(main())
+
+
+def test_a_crowd_of_pipelines_is_asked_about_a_few_at_a_time():
+    async def main():
+        listed = Listed()
+        reader = EventReader(listed)
+        keys = [KEY._replace(name=f"p-{number}") for number in range(100)]
+        answers = [await reader.read(key, ("job", "pod")) for key in keys]
+        assert listed.calls == 10
+        assert all(1 <= again <= 5 for warnings, again in answers if warnings is None)
+        await asyncio.sleep(2)
+        assert (await reader.read(keys[-1], ("job", "pod")))[0] == ()
+
+    simulate(main())

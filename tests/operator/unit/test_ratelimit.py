@@ -60,3 +60,15 @@ def test_in_no_time_are_there_more_than_the_rate_and_one_burst(pauses, rate, bur
                 assert last - first + 1 <= burst + rate * (times[last] - times[first]) + 1e-6
 
     simulate(main())
+
+
+def test_who_does_not_wait_takes_only_what_is_there():
+    async def main():
+        bucket = TokenBucket(2, 3)
+        assert not bucket.take_now(4)
+        assert bucket.take_now(3)
+        assert not bucket.take_now(1)
+        await asyncio.sleep(0.5)
+        assert bucket.take_now(1)
+
+    simulate(main())
