@@ -45,6 +45,16 @@ backend-is-known:
 bench: $(call installed,all)  ## measure the feed against what people use today (minutes); ARGS=… go to benchmarks/run.py
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
+operator_bench := PYTHONPATH=tests:benchmarks .venv/bin/python benchmarks/operator
+
+.PHONY: bench-operator
+bench-operator: $(call installed,test)  ## measure what the operator costs an API server and a machine (10 minutes, Go)
+	$(operator_bench)/run.py $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(call installed,test)  ## measure it beside Kubeflow Trainer with JobSet (10 minutes, Go)
+	$(operator_bench)/peers.py $(ARGS)
+
 .PHONY: demo-cluster
 demo-cluster: $(call installed,test)  ## the whole story on a real Kubernetes: operator, apply, watch, verdict (root and Go)
 	@PYTHONPATH=tests .venv/bin/python -m cluster packages
