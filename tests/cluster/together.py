@@ -1,5 +1,6 @@
 """Tests that wait for a cluster nearly all of their time, all at once, each in a thread; pytest asks how each one went."""
 
+import inspect
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ import pytest
 class Together:
     """What a fixture returns so that all selected tests that take it run at once, from its setup on.
 
-    Such a test may have parameters, and no fixtures besides. `pytest_pyfunc_call` in conftest.py calls `join`.
+    Such a test may have parameters, and no fixtures besides. `pytest_pyfunc_call` in conftest.py calls `joins`.
 
     Parameters
     ----------
@@ -28,12 +29,17 @@ class Together:
         self._argument = request.fixturename
         self._make = make
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=self._argument)
-        items = [item for item in request.session.items if self._argument in getattr(item, "fixturenames", ())]
+        items = [
+            item for item in request.session.items if self._argument in inspect.signature(item.function).parameters
+        ]
         self._results: dict[str, Future] = {item.nodeid: self._pool.submit(self._run, item) for item in items}
 
-    def join(self, item: pytest.Function) -> None:
-        """Wait for a test, and fail as it did."""
-        self._results[item.nodeid].result()
+    def joins(self, item: pytest.Function) -> bool:
+        """Wait for a test and fail as it did; return False for one that is not run here."""
+        result = self._results.get(item.nodeid)
+        if result is not None:
+            result.result()
+        return result is not None
 
     def close(self) -> None:
         """Begin no more of them."""

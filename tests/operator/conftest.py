@@ -1,0 +1,82 @@
+"""What the operator's tests share: an operator that runs beside the API server, and pipelines to give it.
+
+Most of these tests wait for Kubernetes nearly all of their time: ten seconds for a second attempt, thirty until Events
+are read. So those that take `world` all run at once, each in a thread and a namespace of its own, and pytest asks one
+after the other how it went.
+"""
+
+import pytest
+from cluster import operators
+from cluster.api import ApiCluster
+from cluster.kubelet import Kubelet
+from cluster.together import Together
+from cluster.world import World
+
+
+def pytest_pyfunc_call(pyfuncitem):
+    """Let a test that already runs in a thread be what pytest calls."""
+    running = [value for value in pyfuncitem.funcargs.values() if isinstance(value, Together)]
+    return True if any(together.joins(pyfuncitem) for together in running) else None
+
+
+@pytest.fixture(scope="session")
+def feedline_cluster(api_cluster):
+    """Return the api level with the CRD and the operator's rights in it, and no operator."""
+    operators.install(api_cluster)
+    return api_cluster
+
+
+@pytest.fixture(scope="session")
+def operator(feedline_cluster, tmp_path_factory):
+    """Return an operator that leads, for all tests that do nothing to it."""
+    with operators.running(feedline_cluster, tmp_path_factory.mktemp("operator")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def world(request, feedline_cluster, operator):
+    """Give each test a namespace with a node, and run all that take one at once."""
+    together = Together(request, lambda: World.new(feedline_cluster), workers=32)
+    yield together
+    together.close()
+
+
+@pytest.fixture(scope="session")
+def bare_cluster(api_cluster):
+    """Return another api level like `feedline_cluster`, for tests that run operators of their own.
+
+    It asks for `api_cluster` so that a machine that can run neither is told so in one place.
+    """
+    with ApiCluster() as cluster:
+        operators.install(cluster)
+        yield cluster
+
+
+@pytest.fixture
+def here(feedline_cluster, namespace):
+    """Return the test's namespace of `feedline_cluster`."""
+    return World(feedline_cluster, namespace)
+
+
+@pytest.fixture
+def kubelet(feedline_cluster, namespace):
+    """Return who plays the kubelet in the test's namespace."""
+    return Kubelet(feedline_cluster, namespace)
+
+
+@pytest.fixture
+def submit(here):
+    """Return a function that creates a pipeline with these fields of the spec changed, and returns its name."""
+    return here.submit
+
+
+@pytest.fixture
+def state(here):
+    """Return a function that reads a pipeline, with its conditions by type."""
+    return here.state
+
+
+@pytest.fixture
+def becomes(here):
+    """Return a function that waits until a pipeline's state is one of these, and returns the pipeline."""
+    return here.becomes

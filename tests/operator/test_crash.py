@@ -1,0 +1,180 @@
+"""SIGKILL at every write: right before the API server has it, and right after, before the operator knows.
+
+A successor finds the same end: one Job for each start, every attempt, every failure counted once. Several of these
+lives run at once, each with an operator, a proxy and a namespace of its own, and the operator that was started again
+after one death lives through the next pipeline until it is killed in turn.
+"""
+
+import contextlib
+import itertools
+import queue
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cluster.operators import NAMESPACE, OperatorProcess, eventually
+from cluster.proxy import Proxy, afterwards, instead
+from cluster.together import Together
+from cluster.world import World
+
+LANES = 8
+FAILS_ONCE = [
+    "create jobs",
+    "patch trainingpipelines/status",  # Starting
+    "patch trainingpipelines/status",  # Running
+    "patch trainingpipelines/status",  # Retrying
+    "create events",
+    "patch trainingpipelines/status",  # Starting
+    "patch trainingpipelines/status",  # Running
+    "patch trainingpipelines/status",  # Completed
+    "create events",
+]
+IS_SUSPENDED = [
+    "create jobs",
+    "patch trainingpipelines/status",  # Starting
+    "patch trainingpipelines/status",  # Running
+    "patch trainingpipelines/status",  # Suspending
+    "delete jobs",
+    "create events",
+    "patch trainingpipelines/status",  # the attempt ended
+    "patch trainingpipelines/status",  # Suspended
+    "patch trainingpipelines/status",  # Pending
+    "create jobs",
+    "patch trainingpipelines/status",  # Starting
+    "patch trainingpipelines/status",  # Running
+    "patch trainingpipelines/status",  # Completed
+    "create events",
+]
+
+
+@dataclass
+class Lane:
+    """An operator of its own, behind a proxy, for one namespace."""
+
+    world: World
+    proxy: Proxy
+    operator: OperatorProcess
+
+    def die(self):
+        """Kill the operator and start it again."""
+        self.operator.kill()
+        self.world.free_lease()
+        self.operator.start()
+
+    def writes_about(self, name):
+        """Writes about a pipeline that the API server had."""
+        return [request for request in self.proxy.writes() if about(request, name)]
+
+
+def about(request, name):
+    # An Event's name is the pipeline's with a hash behind a dot.
+    return request.writes and request.name.split(".")[0] == name
+
+
+def fails_once(world, name):
+    world.submit(name, policy={"maxRetries": 2})
+    world.becomes("Starting", name=name)
+    first = world.runs(name)
+    world.ends(first, 74)
+    second = world.pod_of(name, after=(first,))
+    world.becomes("Starting", name=name)
+    world.kubelet.run(second)
+    world.becomes("Running", name=name)
+    world.ends(second, 0)
+    return world.becomes("Completed", name=name)
+
+
+def is_suspended(world, name):
+    world.submit(name)
+    world.becomes("Starting", name=name)
+    pod = world.runs(name)
+    job = world.job(name)
+    world.change(name, suspend=True)
+    eventually(lambda: "deletionTimestamp" in world.job(name)["metadata"], "the Job is told to end", 120)
+    world.becomes("Suspended", name=name)
+    world.ends(pod, 143)
+    eventually(lambda: "endTime" in world.state(name)["status"]["attempts"][0], "the attempt has ended", 120)
+    world.remove(pod)
+    world.disappears("job", name)
+    eventually(lambda: world.state(name)["conditions"]["Suspended"]["reason"] == "Suspended", "it is suspended", 120)
+    world.change(name, suspend=False)
+    world.job_of(name, after=job["metadata"]["uid"])
+    world.becomes("Starting", name=name)
+    second = world.runs(name, after=(pod,))
+    world.ends(second, 0)
+    return world.becomes("Completed", name=name)
+
+
+# Jobs, attempts, failures, and the exit code in the report.
+ENDS = {
+    fails_once: (1, [(1, 74), (2, 0)], 1, 0),
+    is_suspended: (2, [(1, 143), (2, 0)], 0, 0),
+}
+LIVES = {fails_once: FAILS_ONCE, is_suspended: IS_SUSPENDED}
+# Both lives begin and end alike; of the second one only what lies between is gone through.
+NUMBERS = {fails_once: range(1, 10), is_suspended: range(4, 11)}
+DEATHS = [
+    pytest.param(live, number, death, id=f"{live.__name__} {number} {LIVES[live][number - 1]}, killed {death}")
+    for live, numbers in NUMBERS.items()
+    for number in numbers
+    for death in ("before", "after")
+]
+
+
+@pytest.fixture(scope="module")
+def lane(request, bare_cluster, tmp_path_factory):
+    """Give each test a lane that no other uses meanwhile."""
+    free = queue.SimpleQueue()
+
+    with contextlib.ExitStack() as stack:
+
+        @contextlib.contextmanager
+        def take():
+            try:
+                lane = free.get_nowait()
+            except queue.Empty:
+                lane = stack.enter_context(new_lane(bare_cluster, Path(tempfile.mkdtemp(dir=folder))))
+            try:
+                yield lane
+            finally:
+                free.put(lane)
+
+        folder = tmp_path_factory.mktemp("lanes")
+        together = Together(request, take, LANES)
+        yield together
+        together.close()
+
+
+@contextlib.contextmanager
+def new_lane(cluster, folder):
+    with World.new(cluster) as world, Proxy(cluster) as proxy:
+        settings = world.allow_operator()
+        kubeconfig = cluster.kubeconfig_for(NAMESPACE, "feedline-operator", url=proxy.url)
+        with OperatorProcess(cluster, folder, kubeconfig=kubeconfig, environment=settings) as operator:
+            yield Lane(world, proxy, operator)
+
+
+@pytest.mark.parametrize("live", LIVES, ids=lambda live: live.__name__)
+def test_undisturbed_a_life_has_the_writes_that_are_gone_through_here(lane, live):
+    name = f"{live.__name__.replace('_', '-')}-in-peace"
+    live(lane.world, name)
+    eventually(lambda: "Completed" in lane.world.events(name), "its end is told")
+    # A slow Job controller tells in two steps what is told in one otherwise, and each gets its status write.
+    assert kinds(f"{write.verb} {write.resource}" for write in lane.writes_about(name)) == kinds(LIVES[live])
+
+
+def kinds(writes):
+    return [write for write, _ in itertools.groupby(writes)]
+
+
+@pytest.mark.parametrize(("live", "number", "death"), DEATHS)
+def test_killed_at_a_write_it_comes_to_the_same_end(lane, live, number, death):
+    name = f"{live.__name__.replace('_', '-')}-{number}-{death}"
+    fault = {"before": instead, "after": afterwards}[death](lane.die)
+    lane.proxy.inject(fault, lambda request: about(request, name), skip=number - 1)
+    status = live(lane.world, name)["status"]
+    assert not lane.proxy.pending, "the write at which it was to be killed never came"
+    jobs = [write.code for write in lane.writes_about(name) if f"{write.verb} {write.resource}" == "create jobs"]
+    attempts = [(attempt["index"], attempt["exitCode"]) for attempt in reversed(status["attempts"])]
+    assert (jobs.count(201), attempts, status["failures"], status["report"]["exitCode"]) == ENDS[live]

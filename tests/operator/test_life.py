@@ -1,0 +1,47 @@
+"""The life of a pipeline against the real API server: from apply to the report."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+REPORT = {
+    "pipeline": "digits",
+    "backend": "pytorch",
+    "engine": "Feed",
+    "reason": "Completed",
+    "exitCode": 0,
+    "message": "30 epochs",
+    "steps": 1380,
+    "targetSteps": 1380,
+    "samplesPerSecond": 41000,
+    "waitPermille": 312,
+    "feedSamplesPerSecond": 50000,
+    "modelSamplesPerSecond": 60000,
+    "values": {"accuracy": "0.97", "loss": "NaN"},
+    "verdict": {"inputBound": True, "cause": "Cpu", "advice": "Raise loader.threads."},
+}
+
+
+def test_a_pipeline_runs_to_its_report(submit, becomes, kubelet, feedline_cluster, namespace):
+    submit()
+    pod = kubelet.pod_of("digits")
+    assert becomes("Starting")["conditions"]["PodsReady"]["status"] == "False"
+    kubelet.run(pod)
+    running = becomes("Running")
+    assert running["conditions"]["PodsReady"]["status"] == "True"
+    assert [attempt["pod"] for attempt in running["status"]["attempts"]] == [pod["metadata"]["name"]]
+
+    kubelet.end(pod, 0, message=json.dumps(REPORT))
+    done = becomes("Completed")
+    assert done["conditions"]["Succeeded"]["status"] == "True"
+    assert done["status"]["report"] == REPORT
+    assert done["status"]["feed"]["steps"] == 1380
+    assert done["conditions"]["InputBound"]["status"] == "True"
+    assert "31.2 %" in done["conditions"]["InputBound"]["message"]
+    (attempt,) = done["status"]["attempts"]
+    assert (attempt["reason"], attempt["exitCode"], attempt["node"]) == ("Completed", 0, "node-1")
+    assert done["status"]["completionTime"] >= done["status"]["startTime"]
+    events = feedline_cluster.get("events", "-n", namespace, "--field-selector", "involvedObject.kind=TrainingPipeline")
+    assert {event["reason"] for event in events["items"]} == {"Completed", "InputBound"}

@@ -1,0 +1,82 @@
+"""The operator's rights: what it asks for is what rbac.yaml allows, both ways, as the API server recorded it."""
+
+import pytest
+import yaml
+from cluster import audit
+from cluster.operators import NAMESPACE, eventually
+from cluster.world import RBAC
+
+USER = f"system:serviceaccount:{NAMESPACE}:feedline-operator"
+RULES = [rule for document in yaml.safe_load_all(RBAC.read_text()) for rule in document.get("rules", ())]
+ALLOWED = {
+    (group, resource, verb)
+    for rule in RULES
+    for group in rule["apiGroups"]
+    for resource in rule["resources"]
+    for verb in rule["verbs"]
+}
+
+
+def test_what_is_asked_is_allowed_and_what_is_allowed_is_asked(world):
+    begin = audit.size(world.cluster)
+    # Nothing runs for so long that Events are read.
+    world.submit("waits")
+    # An attempt that fails and one that does not, and then it is cleaned up.
+    world.submit("tries", policy={"maxRetries": 1, "ttlSecondsAfterFinished": 0})
+    first = world.runs("tries")
+    world.ends(first, 74)
+    # A Job that goes by suspension.
+    world.submit("pauses")
+    pod = world.runs("pauses")
+    world.change("pauses", suspend=True)
+    world.becomes("Suspended", name="pauses")
+    world.confirm(pod)
+    world.disappears("job", "pauses")
+    world.change("pauses", suspend=False)
+    world.completes("pauses", after=(pod,))
+    # A Job that is there already is read.
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}
+    jobs = f"/apis/batch/v1/namespaces/{world.namespace}/jobs"
+    world.rest.do("POST", jobs, {"metadata": {"name": "taken"}, "spec": {"suspend": True, "template": template}})
+    world.submit("taken")
+    world.becomes("Pending", name="taken", says="is not feedline's")
+    world.ends(world.runs("tries", after=(first,)), 0)
+    world.disappears("pipeline", "tries")
+
+    here = (world.namespace, NAMESPACE, "")
+
+    def records(since=0):
+        return [each for each in audit.asked(world.cluster, USER, since) if each.namespace in here]
+
+    def walked():
+        return {(each.group, each.resource, each.verb) for each in records(begin)}
+
+    eventually(lambda: ("", "events", "list") in walked(), "the Events are read", 90)
+    # Its watches, and its Lease, began before the test.
+    began = {
+        (each.group, each.resource, each.verb)
+        for each in records()
+        if not each.namespace or each.namespace == NAMESPACE
+    }
+    assert walked() | began == ALLOWED
+    assert not [each for each in records() if each.code in {401, 403}]
+
+
+def test_its_rights_are_few():
+    resources = {resource for _, resource, _ in ALLOWED}
+    assert not resources & {"secrets", "configmaps", "pods/exec", "pods/log", "namespaces", "customresourcedefinitions"}
+    assert not [rule for rule in RULES if "*" in rule["apiGroups"] + rule["resources"] + rule["verbs"]]
+    assert not [rule for rule in RULES if "nonResourceURLs" in rule]
+    assert not {verb for _, _, verb in ALLOWED} & {"impersonate", "escalate", "bind", "deletecollection"}
+    # It changes of a pipeline nothing but the status, and of a Job nothing at all.
+    assert {verb for _, resource, verb in ALLOWED if resource == "jobs"} == {"get", "list", "watch", "create", "delete"}
+    assert {verb for _, resource, verb in ALLOWED if resource == "trainingpipelines"} == {"list", "watch", "delete"}
+
+
+@pytest.mark.parametrize("resource", ["secrets", "configmaps", "nodes", "namespaces", "pods/log"])
+def test_the_server_refuses_it_everything_else(feedline_cluster, resource):
+    kubeconfig = feedline_cluster.kubeconfig_for(NAMESPACE, "feedline-operator")
+    answer = feedline_cluster.kubectl(
+        "--kubeconfig", str(kubeconfig), "auth", "can-i", "get", resource, "-A", check=False
+    )
+    assert answer.stdout.strip() == "no"
