@@ -6,7 +6,7 @@ after the other how it went.
 """
 
 import pytest
-from cluster import operators
+from cluster import operators, sites
 from cluster.api import ApiCluster
 from cluster.kubelet import Kubelet
 from cluster.together import Together
@@ -50,6 +50,24 @@ def bare_cluster(api_cluster):
     with ApiCluster() as cluster:
         operators.install(cluster)
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def pair(request, bare_cluster, tmp_path_factory):
+    """Give each test a leader and a standby, and run all that take them at once."""
+    folder = tmp_path_factory.mktemp("pairs")
+    together = Together(request, lambda: sites.new_pair(bare_cluster, folder), workers=4)
+    yield together
+    together.close()
+
+
+@pytest.fixture(scope="session")
+def site(request, pair, bare_cluster, tmp_path_factory):
+    """Give each test an operator behind a proxy, and run all that take one at once, beside those that take `pair`."""
+    folder = tmp_path_factory.mktemp("sites")
+    together = Together(request, lambda: sites.new_site(bare_cluster, folder, FEEDLINE_RESYNC_SECONDS="8"), workers=8)
+    yield together
+    together.close()
 
 
 @pytest.fixture

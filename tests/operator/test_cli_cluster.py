@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cluster.api import ApiCluster
 
 from feedline.cli import main
 from feedline.cli.cluster import Kind, NotServedError, connect
@@ -30,9 +31,16 @@ NOW = "2026-01-01T00:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def cluster(api_cluster):
-    api_cluster.apply(CRD)
-    return api_cluster
+def cluster(api_level):
+    """Start an API server of their own: these tests write what an operator would, which must not be there."""
+    with ApiCluster() as cluster:
+        cluster.apply(CRD)
+        yield cluster
+
+
+@pytest.fixture
+def namespace(cluster):
+    return cluster.new_namespace()
 
 
 @dataclass(frozen=True)

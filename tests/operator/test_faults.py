@@ -1,50 +1,12 @@
 """Networks and servers as they are: answers that are refused, late or lost, and watches that end, expire or forget."""
 
-import contextlib
-import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from cluster.operators import NAMESPACE, OperatorProcess, eventually
-from cluster.proxy import Proxy, afterwards, answers, late_by
-from cluster.together import Together
-from cluster.world import World
+from cluster.operators import eventually
+from cluster.proxy import afterwards, answers, late_by
 
-RESYNC_SECONDS = "8"
 INFO = "feedline_pipeline_info{"
-
-
-@dataclass
-class Site:
-    """An operator behind a proxy, for one namespace."""
-
-    world: World
-    proxy: Proxy
-    operator: OperatorProcess
-
-    def requests(self, verb, resource):
-        return [request for request in self.proxy.requests if (request.verb, request.resource) == (verb, resource)]
-
-
-@pytest.fixture(scope="module")
-def site(request, bare_cluster, tmp_path_factory):
-    """Give each test an operator behind a proxy, and a namespace."""
-    folder = tmp_path_factory.mktemp("sites")
-    together = Together(request, lambda: new_site(bare_cluster, Path(tempfile.mkdtemp(dir=folder))), workers=8)
-    yield together
-    together.close()
-
-
-@contextlib.contextmanager
-def new_site(cluster, folder):
-    with World.new(cluster) as world, Proxy(cluster) as proxy:
-        settings = {**world.allow_operator(), "FEEDLINE_RESYNC_SECONDS": RESYNC_SECONDS}
-        kubeconfig = cluster.kubeconfig_for(NAMESPACE, "feedline-operator", url=proxy.url)
-        with OperatorProcess(cluster, folder, kubeconfig=kubeconfig, environment=settings) as operator:
-            eventually(lambda: operator.leading, "the operator leads", 60)
-            yield Site(world, proxy, operator)
 
 
 def creates_job(request):

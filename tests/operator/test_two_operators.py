@@ -1,67 +1,11 @@
 """Two replicas: one works, the other watches and goes on within seconds, and however they overlap there is one Job."""
 
-import contextlib
-import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
-import pytest
-from cluster.operators import OperatorProcess, eventually
+from cluster.operators import eventually
 from cluster.rest import CORE
-from cluster.together import Together
-from cluster.world import World
 
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/feedline-operator"
 TAKEN_OVER_SECONDS = 20
-
-
-@dataclass
-class Pair:
-    """A leader and a standby for one namespace."""
-
-    world: World
-    leader: OperatorProcess
-    standby: OperatorProcess
-
-    @property
-    def lease(self):
-        return self.world.rest.do("GET", LEASE.format(self.world.namespace))["spec"]
-
-    def taken_over(self, since):
-        """Wait until the standby leads, and return how long after a time by `time.monotonic` that was."""
-        eventually(lambda: self.standby.leading, "the standby leads", 60, every=0.05)
-        return time.monotonic() - since
-
-
-@pytest.fixture(scope="module")
-def pair(request, bare_cluster, tmp_path_factory):
-    """Give each test two operators and a namespace."""
-    folder = tmp_path_factory.mktemp("pairs")
-    together = Together(request, lambda: new_pair(bare_cluster, Path(tempfile.mkdtemp(dir=folder))), workers=4)
-    yield together
-    together.close()
-
-
-@contextlib.contextmanager
-def new_pair(cluster, folder):
-    with contextlib.ExitStack() as stack:
-        world = stack.enter_context(World.new(cluster))
-        settings = world.allow_operator()
-        leader = stack.enter_context(new_replica(cluster, folder / "leader", settings))
-        eventually(lambda: leader.leading, "the first one leads", 60)
-        standby = stack.enter_context(new_replica(cluster, folder / "standby", settings))
-        eventually(lambda: ready(standby), "the second one is ready", 60)
-        yield Pair(world, leader, standby)
-
-
-def new_replica(cluster, folder, settings):
-    folder.mkdir()
-    return OperatorProcess(cluster, folder, environment=settings)
-
-
-def ready(operator):
-    return operator.port is not None and operator.get("/readyz")[0] == 200
 
 
 def said(operator):
