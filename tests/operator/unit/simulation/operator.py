@@ -84,10 +84,11 @@ class Operator:
                 self._write(observed, plan)
 
     def settle(self):
-        """Look until there is nothing left to do."""
+        """Look, and hear what came of it, until there is nothing left to do."""
         for _ in range(_ROUNDS):
             if not self.look():
                 return
+            self.resync()
         raise AssertionError("the operator does not come to rest")
 
     def _write(self, observed, plan):
