@@ -26,8 +26,16 @@ CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what uses the session's node last: it is slowest, and a test that starts its own needs the machine first."""
-    items.sort(key=lambda item: "node_cluster" in getattr(item, "fixturenames", ()))
+    """Put what needs no cluster first, since an idle API server takes CPU too, and what uses the session's node last.
+
+    A test that starts a node of its own needs the machine before that.
+    """
+
+    def level(item: pytest.Item) -> int:
+        used = set(getattr(item, "fixturenames", ()))
+        return 2 if "node_cluster" in used else int(bool(used & CLUSTERS.keys()))
+
+    items.sort(key=level)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

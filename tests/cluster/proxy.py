@@ -114,10 +114,6 @@ class Proxy:
         """Whether a fault has not had all of its requests yet."""
         return bool(self._faults)
 
-    def writes(self) -> list[Request]:
-        """Return the writes about pipelines that the API server had."""
-        return [request for request in self.requests if request.writes and request.code]
-
     def end_watches(self, *, expired: bool = False) -> None:
         """Cut all watches off; or end them by the word that their place in history is gone (410)."""
 

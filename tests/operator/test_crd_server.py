@@ -96,7 +96,7 @@ class Server:
 
 
 @pytest.fixture(scope="module", params=["bare_cluster", "oldest_api_cluster"], ids=["newest", "oldest"])
-def server(request):
+def server(request, api_level):
     cluster = request.getfixturevalue(request.param)
     operators.install(cluster)
     return Server(cluster, Rest(cluster), cluster.new_namespace())
