@@ -12,6 +12,11 @@ def message(found):
     return found["conditions"]["Succeeded"]["message"]
 
 
+def until_it_trains(pipeline, name):
+    """Wait for the first steps: a container runs for some seconds of imports before it does."""
+    eventually(lambda: pipeline(name)["status"].get("feed", {}).get("steps"), f"{name} trains", 120)
+
+
 def test_what_keeps_a_pod_from_starting_is_said_in_one_message(submit, becomes, pipeline, cluster, namespace):
     volumes = [{"name": "digits", "persistentVolumeClaim": {"claimName": "nowhere"}}]
     claimless = submit(name="claimless", data={"volumes": volumes}, resources=ONE_CPU)
@@ -36,9 +41,10 @@ def test_accelerators_are_scheduled_and_one_too_many_says_why_it_waits(submit, b
     cluster.kubectl("delete", "tp", fits, big, "-n", namespace)
 
 
-def test_a_pipeline_that_is_deleted_while_it_trains_leaves_nothing(submit, becomes, cluster, namespace):
+def test_a_pipeline_that_is_deleted_while_it_trains_leaves_nothing(submit, becomes, pipeline, cluster, namespace):
     name = submit(train=LONG, resources=ONE_CPU)
     becomes(name, "Running")
+    until_it_trains(pipeline, name)
     cluster.kubectl("delete", "tp", name, "-n", namespace)
 
     def left():
@@ -74,9 +80,10 @@ def test_a_container_over_its_memory_limit_ends_as_out_of_memory(submit, becomes
     assert "spec.resources.memory" in message(failed)
 
 
-def test_suspend_frees_the_node_and_resume_trains_again(submit, becomes, cluster, namespace):
+def test_suspend_frees_the_node_and_resume_trains_again(submit, becomes, pipeline, cluster, namespace):
     name = submit(train=LONG, resources=ONE_CPU)
     becomes(name, "Running")
+    until_it_trains(pipeline, name)
     patch = ("patch", "tp", name, "-n", namespace, "--type=merge", "-p")
     cluster.kubectl(*patch, '{"spec":{"suspend":true}}')
     becomes(name, "Suspended")
