@@ -13,16 +13,15 @@ from cluster import operators
 from cluster.api import ApiCluster
 from cluster.rest import MERGE_PATCH, PIPELINES, Rest
 from cluster.world import ROOT
+from crd_table import CHANGED, CREATED, pipeline
 
 from feedline.schema import CRD_FILE
-from feedline.yamlread import plain, read_yaml
+from feedline.yamlread import plain
 from feedline_operator.reconcile import Observed, Policy, reconcile
 
 UNIT = Path(__file__).parents[1] / "unit"
 CRD = ROOT / "crds" / CRD_FILE
-(TABLE,) = read_yaml((UNIT / "crd_cases.yaml").read_text(encoding="utf-8"), "crd_cases.yaml")
 YAML_TABLE = json.loads((UNIT / "yaml_table.json").read_text(encoding="utf-8"))
-CREATED = [case for case in TABLE["cases"] if "from" not in case]
 TIME = "2026-01-01T00:00:00Z"
 BIG = 2**63 - 1
 LONG_REPORT = {
@@ -42,33 +41,6 @@ LONG_REPORT = {
     "values": {f"loss{number}": "-1.5e-300" if number % 2 else "NaN" for number in range(20)},
     "verdict": {"inputBound": True, "cause": "SmallBatches", "advice": "more " * 500},
 }
-CHANGED = [case for case in TABLE["cases"] if "from" in case]
-
-
-def merged(document, patch):
-    """Apply a merge patch (RFC 7386)."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = dict(document) if isinstance(document, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
-
-
-def pipeline(*patches, nulls=()):
-    result = TABLE["base"]
-    for patch in patches:
-        result = merged(result, patch)
-    for path in nulls:
-        *parents, last = path.split(".")
-        place = result
-        for key in parents:
-            place = place.setdefault(key, {})
-        place[last] = None
-    return result
 
 
 def messages(schema):

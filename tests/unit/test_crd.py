@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from crd_table import CHANGED, CREATED, TABLE, pipeline
+from mergepatch import merge
 
 from feedline import contract
 from feedline.manifest import ManifestError, parse
@@ -18,33 +20,6 @@ COPY = HERE.parents[1] / "trainer-image" / "feedline" / CRD_FILE
 (CRD,) = read_yaml(SOURCE.read_text(encoding="utf-8"), CRD_FILE)
 VERSION = CRD["spec"]["versions"][0]
 ROOT = VERSION["schema"]["openAPIV3Schema"]
-(TABLE,) = read_yaml((HERE / "crd_cases.yaml").read_text(encoding="utf-8"), "crd_cases.yaml")
-CASES = TABLE["cases"]
-CREATED = [case for case in CASES if "from" not in case]
-
-
-def merged(document, patch):
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = dict(document) if isinstance(document, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
-
-
-def pipeline(case):
-    result = merged(merged(copy.deepcopy(TABLE["base"]), case.get("from", {})), case["patch"])
-    for path in case.get("nulls", ()):
-        *parents, last = path.split(".")
-        place = result
-        for key in parents:
-            place = place.setdefault(key, {})
-        place[last] = None
-    return result
 
 
 def nodes(schema, path=""):
@@ -156,7 +131,7 @@ def test_every_pattern_matches_the_whole_text(node):
 @pytest.mark.parametrize("case", CREATED, ids=lambda case: case["name"])
 def test_case(case):
     try:
-        parse(pipeline(case))
+        parse(pipeline(case["patch"], nulls=case.get("nulls", ())))
     except ManifestError as error:
         problems = list(error.problems)
     else:
@@ -171,19 +146,19 @@ def test_every_rule_has_a_refused_and_an_accepted_case(path, rule):
     )
     sentence = re.compile(f"{where}: {re.escape(rule['message'])}")
     assert any(sentence.match(problem) for case in CREATED for problem in case.get("problems", ()))
-    accepted = [pipeline(case) for case in CREATED if "problems" not in case]
+    accepted = [pipeline(case["patch"], nulls=case.get("nulls", ())) for case in CREATED if "problems" not in case]
     for document in accepted:
         pipeline_schema().apply_defaults(document)
     assert any(has_value(document, path) for document in accepted)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "from" in case], ids=lambda case: case["name"])
+@pytest.mark.parametrize("case", CHANGED, ids=lambda case: case["name"])
 def test_a_change_is_judged_by_the_api_server_only(case):
-    parse(pipeline(case))
+    parse(pipeline(case["from"], case["patch"], nulls=case.get("nulls", ())))
 
 
 def test_every_rule_about_a_change_has_a_refused_case():
-    refused = [case["refused"] for case in CASES if "refused" in case]
+    refused = [case["refused"] for case in TABLE["cases"] if "refused" in case]
     for _, node in nodes(ROOT):
         for rule in node.get("x-kubernetes-validations", ()):
             if "oldSelf" in rule["rule"]:
@@ -191,7 +166,7 @@ def test_every_rule_about_a_change_has_a_refused_case():
 
 
 def test_defaults_are_filled_in_as_the_api_server_does():
-    document = merged(TABLE["base"], {"spec": {"resources": {"accelerator": {}}, "data": {"train": {"rows": {}}}}})
+    document = merge(TABLE["base"], {"spec": {"resources": {"accelerator": {}}, "data": {"train": {"rows": {}}}}})
     pipeline_schema().apply_defaults(document)
     spec = document["spec"]
     assert spec["loader"] == {
@@ -233,7 +208,7 @@ def test_a_rule_that_cannot_be_evaluated_is_left_out_where_a_fault_is_known():
 
 
 def test_long_values_are_cut_in_messages():
-    document = merged(TABLE["base"], {"spec": {"backend": "x" * 1000}})
+    document = merge(TABLE["base"], {"spec": {"backend": "x" * 1000}})
     with pytest.raises(ManifestError) as caught:
         parse(document)
     assert len(str(caught.value)) < 300

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation.documents import SPEC, merge, pipeline
+from mergepatch import merge
+from simulation.documents import SPEC, pipeline
 
 from feedline import contract
 from feedline.schema import pipeline_schema

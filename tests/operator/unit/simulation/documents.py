@@ -4,16 +4,17 @@ Times are seconds since the pipeline was created. Everything else is what the ba
 into them, and null takes a field away.
 """
 
-import copy
 import json
 from datetime import UTC, datetime, timedelta
+
+from mergepatch import merge
 
 from feedline.contract import API_GROUP, API_VERSION, CONTAINER, KIND, LABEL_PIPELINE
 from feedline_operator.reconcile import Policy
 
 CREATED = datetime(2026, 1, 1, 10, 0, 0, tzinfo=UTC)
 PIPELINE_UID, JOB_UID = "uid-of-the-pipeline", "uid-of-the-job"
-POLICY = Policy({"pytorch": "trainer.example/pytorch:1"}, 30)
+POLICY = Policy({"pytorch": "trainer.example/pytorch:1"})
 
 SPEC = {
     "backend": "pytorch",
@@ -50,19 +51,6 @@ def moment(seconds):
 def at(seconds):
     """Return that time as the API server writes it."""
     return moment(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def merge(base, change):
-    """Return a document with a change (a JSON merge patch) in it."""
-    result = copy.deepcopy(base)
-    for field, value in change.items():
-        if value is None:
-            result.pop(field, None)
-        elif isinstance(value, dict):
-            result[field] = merge(result[field] if isinstance(result.get(field), dict) else {}, value)
-        else:
-            result[field] = copy.deepcopy(value)
-    return result
 
 
 def condition_list(given):

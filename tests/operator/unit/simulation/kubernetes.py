@@ -7,8 +7,10 @@ when, twice or never. The model knows nothing of the operator but the calls that
 import copy
 from datetime import timedelta
 
+from mergepatch import merge
+
 from feedline.contract import CONTAINER, LABEL_PIPELINE
-from simulation.documents import CREATED, PIPELINE, SPEC, merge, owner
+from simulation.documents import CREATED, PIPELINE, SPEC, owner
 
 KEY = ("team", "digits")
 FOREVER = 10**9
