@@ -47,7 +47,7 @@ class App:
             cluster,
             self._progress,
             metrics,
-            Policy(settings.images, settings.status_interval_seconds),
+            Policy(settings.images),
             settings.identity,
         )
         self._close_server: Callable[[], Awaitable[None]] | None = None

@@ -10,7 +10,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from feedline_operator.reconcile import times
-from feedline_operator.reconcile.conditions import SUCCEEDED
+from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
 from feedline_operator.reconcile.observed import condition
 
 Object = Mapping[str, Any]
@@ -121,9 +121,9 @@ class Metrics:
     def status_written(self, before: Object, after: Object) -> None:
         """Count what a write of a status has told: an end, a first start, an attempt that is to be replaced."""
         labels = (after["metadata"]["namespace"], after["spec"]["backend"])
-        verdict = condition(after, SUCCEEDED) or {}
-        over = verdict.get("status") in {"True", "False"}
-        if over and (condition(before, SUCCEEDED) or {}).get("status") not in {"True", "False"}:
+        verdict = condition(after, SUCCEEDED)
+        over = is_over(after)
+        if verdict is not None and over and not is_over(before):
             self._ended(labels, after["status"], verdict)
         if not _first_start(before) and (start := _first_start(after)):
             self._queued.labels(*labels).observe(_seconds(after["metadata"]["creationTimestamp"], start))

@@ -16,6 +16,12 @@ ORDER: Final = (SUCCEEDED, ACCEPTED, PODS_READY, INPUT_BOUND, SUSPENDED)
 _MAX_MESSAGE: Final = 4096
 
 
+def is_over(pipeline: Object) -> bool:
+    """Return whether a pipeline has ended, well or not, as its status was written last."""
+    found = condition(pipeline, SUCCEEDED)
+    return found is not None and found["status"] != "Unknown"
+
+
 def conditions(pipeline: Object, values: Mapping[str, tuple[str, str, str]], now: datetime) -> list[dict[str, Any]]:
     """Return the conditions with these (status, reason, message), one for each of `ORDER`."""
     return [_condition(condition(pipeline, kind), kind, values[kind], pipeline, now) for kind in ORDER]

@@ -13,7 +13,7 @@ from feedline.contract import ExitCode
 from feedline_operator.build import build_job
 from feedline_operator.reconcile import accept, deadlines, pending, status, times, ttl
 from feedline_operator.reconcile.attempts import disruption
-from feedline_operator.reconcile.conditions import SUCCEEDED
+from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
 from feedline_operator.reconcile.finished import finished
 from feedline_operator.reconcile.observed import (
     Object,
@@ -64,8 +64,7 @@ def reconcile(observed: Observed, now: datetime, policy: Policy) -> Plan:
     if deleting(observed.pipeline):
         return Plan()
     view = sort(observed, now)
-    verdict = condition(observed.pipeline, SUCCEEDED)
-    if verdict is not None and verdict["status"] != "Unknown":
+    if is_over(observed.pipeline):
         return _after_the_end(view, now)
     outcome, actions = _decide(view, now, policy)
     if _nothing_to_tell_yet(view, outcome, actions, now):

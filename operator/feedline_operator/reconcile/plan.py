@@ -48,7 +48,6 @@ class Policy:
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
-    status_interval_seconds: float = 30
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_what_is_seen_leads_to_what_is_done(case):
     assert not given.keys() - {"now", "policy", *_READERS}, "an unknown field of the case"
     assert not expected.keys() - _CHECKS.keys(), "an unknown field of the case"
     observed = Observed(**{field: read(given[field]) for field, read in _READERS.items() if field in given})
-    policy = Policy({}, 30) if given.get("policy") == "no images" else POLICY
+    policy = Policy({}) if given.get("policy") == "no images" else POLICY
     plan = reconcile(observed, moment(given.get("now", 60)), policy)
     if plan.status is not None:
         assert schema.problems(plan.status) == []
