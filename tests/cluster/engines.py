@@ -162,7 +162,7 @@ class Buildah:
                 *_arguments({**arguments, "BASE": self._base, "UV": self._uv}),
                 *("--secret", f"id=uv.toml,src={settings}"),
                 # The environment that this runs in was made of the same packages: they are there already.
-                *("--volume", f"{cache}:/root/.cache/uv", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
+                *("--volume", f"{cache}:/var/cache/uv", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
                 str(ROOT),
             )
 

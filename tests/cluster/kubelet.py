@@ -1,10 +1,8 @@
 """The part of the kubelet on the api level, where nothing runs pods: it writes into a pod's status what a kubelet would."""
 
-import json
 from datetime import UTC, datetime
 
-from cluster.api import ApiCluster
-from cluster.operators import eventually
+from cluster.rest import CORE, STRATEGIC_PATCH, Rest
 
 
 def now() -> str:
@@ -13,42 +11,18 @@ def now() -> str:
 
 
 class Kubelet:
-    """Plays the kubelet for the pods of one namespace."""
+    """Plays the kubelet of a node, for the pods of one namespace."""
 
-    def __init__(self, cluster: ApiCluster, namespace: str, node: str = "node-1") -> None:
-        self._cluster = cluster
+    def __init__(self, rest: Rest, namespace: str, node: str) -> None:
+        self._rest = rest
         self._namespace = namespace
         self._node = node
 
-    def pod_of(self, pipeline: str, after: tuple[str, ...] = (), seconds: float = 40) -> dict:
-        """Return the pod of a pipeline that has not ended, once it is there; not one of these names."""
-
-        def find() -> dict | None:
-            pods = self._cluster.get("pods", "-n", self._namespace, "-l", f"feedline.dev/pipeline={pipeline}")["items"]
-            live = [
-                pod
-                for pod in pods
-                if pod["metadata"]["name"] not in after
-                and "deletionTimestamp" not in pod["metadata"]
-                and pod["status"].get("phase") in {"Pending", "Running", None}
-            ]
-            return live[0] if live else None
-
-        return eventually(find, f"a pod of {pipeline}", seconds)
-
     def bind(self, pod: dict) -> None:
         """Put a pod on the node, as the scheduler does."""
-        name = pod["metadata"]["name"]
-        self._cluster.kubectl(
-            *("create", "--raw", f"/api/v1/namespaces/{self._namespace}/pods/{name}/binding", "-f", "-"),
-            input=json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Binding",
-                    "metadata": {"name": name, "namespace": self._namespace},
-                    "target": {"apiVersion": "v1", "kind": "Node", "name": self._node},
-                }
-            ),
+        target = {"apiVersion": "v1", "kind": "Node", "name": self._node}
+        self._rest.do(
+            "POST", self._pod(pod, "binding"), {"metadata": {"name": pod["metadata"]["name"]}, "target": target}
         )
 
     def run(self, pod: dict, address: str = "203.0.113.7") -> None:
@@ -100,23 +74,10 @@ class Kubelet:
 
     def write(self, pod: dict, **status: object) -> None:
         """Write fields of a pod's status."""
-        self._cluster.kubectl(
-            *("patch", "pod", pod["metadata"]["name"], "-n", self._namespace),
-            *("--subresource", "status", "--type", "strategic", "-p", json.dumps({"status": status})),
-        )
+        self._rest.do("PATCH", self._pod(pod, "status"), {"status": status}, content=STRATEGIC_PATCH)
 
-    def remove(self, pod: dict) -> None:
-        """Confirm the end of a pod that is being deleted, as the kubelet does."""
-        self._cluster.kubectl(
-            "delete",
-            "pod",
-            pod["metadata"]["name"],
-            "-n",
-            self._namespace,
-            "--grace-period=0",
-            "--force",
-            "--wait=false",
-        )
+    def _pod(self, pod: dict, subresource: str) -> str:
+        return f"{CORE}/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/{subresource}"
 
 
 def _container(state: dict, *, ready: bool = False) -> dict:

@@ -5,40 +5,18 @@ import copy
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Self
 
 import yaml
 
 from cluster.api import ApiCluster
 from cluster.kubelet import Kubelet
-from cluster.operators import eventually
-from cluster.rest import CORE, JOBS, MERGE_PATCH, PIPELINES, STRATEGIC_PATCH, Rest
+from cluster.operators import ROOT, eventually
+from cluster.rest import CORE, JOBS, MERGE_PATCH, PIPELINES, Rest
 
-ROOT = Path(__file__).parents[2]
 PIPELINE = yaml.safe_load((ROOT / "examples" / "digits" / "pipeline.yaml").read_text())
 RBAC = ROOT / "operator" / "rbac.yaml"
 REPORT = {"backend": "pytorch", "engine": "Feed", "reason": "Completed", "exitCode": 0, "message": "30 epochs"}
-
-
-class _Kubelet(Kubelet):
-    """Plays the kubelet without kubectl, which costs a tenth of a second of CPU a call."""
-
-    def __init__(self, rest: Rest, cluster: ApiCluster, namespace: str, node: str) -> None:
-        super().__init__(cluster, namespace, node)
-        self._rest = rest
-
-    def bind(self, pod: dict) -> None:
-        target = {"apiVersion": "v1", "kind": "Node", "name": self._node}
-        self._rest.do(
-            "POST", self._pod(pod, "binding"), {"metadata": {"name": pod["metadata"]["name"]}, "target": target}
-        )
-
-    def write(self, pod: dict, **status: object) -> None:
-        self._rest.do("PATCH", self._pod(pod, "status"), {"status": status}, content=STRATEGIC_PATCH)
-
-    def _pod(self, pod: dict, subresource: str) -> str:
-        return f"{CORE}/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/{subresource}"
 
 
 class World:
@@ -48,7 +26,7 @@ class World:
         self.cluster = cluster
         self.namespace = namespace
         self.rest = Rest(cluster)
-        self.kubelet = _Kubelet(self.rest, cluster, namespace, self.node)
+        self.kubelet = Kubelet(self.rest, namespace, self.node)
 
     @classmethod
     @contextlib.contextmanager

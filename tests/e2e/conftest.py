@@ -9,6 +9,7 @@ import yaml
 from cluster import data, operators
 from cluster.errors import ClusterError
 from cluster.images import build_images, ensure_images
+from cluster.world import World
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -82,13 +83,7 @@ def submit(cluster, namespace):
 @pytest.fixture
 def pipeline(cluster, namespace):
     """Return a function that reads a pipeline, with its conditions by type."""
-
-    def pipeline(name):
-        found = cluster.get("tp", name, "-n", namespace)
-        found["conditions"] = {entry["type"]: entry for entry in found.get("status", {}).get("conditions", ())}
-        return found
-
-    return pipeline
+    return World(cluster, namespace).state
 
 
 @pytest.fixture

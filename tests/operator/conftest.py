@@ -8,7 +8,6 @@ after the other how it went.
 import pytest
 from cluster import operators, sites
 from cluster.api import ApiCluster
-from cluster.kubelet import Kubelet
 from cluster.together import Together
 from cluster.world import World
 
@@ -68,33 +67,3 @@ def site(request, pair, bare_cluster, tmp_path_factory):
     together = Together(request, lambda: sites.new_site(bare_cluster, folder, FEEDLINE_RESYNC_SECONDS="8"), workers=8)
     yield together
     together.close()
-
-
-@pytest.fixture
-def here(feedline_cluster, namespace):
-    """Return the test's namespace of `feedline_cluster`."""
-    return World(feedline_cluster, namespace)
-
-
-@pytest.fixture
-def kubelet(feedline_cluster, namespace):
-    """Return who plays the kubelet in the test's namespace."""
-    return Kubelet(feedline_cluster, namespace)
-
-
-@pytest.fixture
-def submit(here):
-    """Return a function that creates a pipeline with these fields of the spec changed, and returns its name."""
-    return here.submit
-
-
-@pytest.fixture
-def state(here):
-    """Return a function that reads a pipeline, with its conditions by type."""
-    return here.state
-
-
-@pytest.fixture
-def becomes(here):
-    """Return a function that waits until a pipeline's state is one of these, and returns the pipeline."""
-    return here.becomes

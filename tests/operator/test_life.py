@@ -2,9 +2,7 @@
 
 import json
 
-import pytest
-
-pytestmark = pytest.mark.usefixtures("operator")
+from cluster.operators import eventually
 
 REPORT = {
     "pipeline": "digits",
@@ -24,24 +22,24 @@ REPORT = {
 }
 
 
-def test_a_pipeline_runs_to_its_report(submit, becomes, kubelet, feedline_cluster, namespace):
-    submit()
-    pod = kubelet.pod_of("digits")
-    assert becomes("Starting")["conditions"]["PodsReady"]["status"] == "False"
-    kubelet.run(pod)
-    running = becomes("Running")
+def test_a_pipeline_runs_to_its_report(world):
+    world.submit()
+    pod = world.pod_of()
+    assert world.becomes("Starting")["conditions"]["PodsReady"]["status"] == "False"
+    world.kubelet.run(pod)
+    running = world.becomes("Running")
     assert running["conditions"]["PodsReady"]["status"] == "True"
     assert [attempt["pod"] for attempt in running["status"]["attempts"]] == [pod["metadata"]["name"]]
 
-    kubelet.end(pod, 0, message=json.dumps(REPORT))
-    done = becomes("Completed")
+    world.kubelet.end(pod, 0, message=json.dumps(REPORT))
+    done = world.becomes("Completed")
     assert done["conditions"]["Succeeded"]["status"] == "True"
     assert done["status"]["report"] == REPORT
     assert done["status"]["feed"]["steps"] == 1380
     assert done["conditions"]["InputBound"]["status"] == "True"
     assert "31.2 %" in done["conditions"]["InputBound"]["message"]
     (attempt,) = done["status"]["attempts"]
-    assert (attempt["reason"], attempt["exitCode"], attempt["node"]) == ("Completed", 0, "node-1")
+    assert (attempt["reason"], attempt["exitCode"], attempt["node"]) == ("Completed", 0, world.node)
     assert done["status"]["completionTime"] >= done["status"]["startTime"]
-    events = feedline_cluster.get("events", "-n", namespace, "--field-selector", "involvedObject.kind=TrainingPipeline")
-    assert {event["reason"] for event in events["items"]} == {"Completed", "InputBound"}
+    # They are told after the status.
+    eventually(lambda: set(world.events()) == {"Completed", "InputBound"}, "two Events tell of it")
