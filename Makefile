@@ -96,12 +96,14 @@ format: $(call installed,lint)  ## put the code into its format and repair what 
 	.venv/bin/ruff check --fix
 
 crd_copies := $(patsubst crds/%,trainer-image/feedline/%,$(wildcard crds/*.yaml))
-generated := $(crd_copies) README.md
+generated := $(crd_copies) README.md $(wildcard charts/feedline/README.md charts/feedline/files/*/* dashboards/*.json docs/reference/*.md)
 
 .PHONY: generate
-generate:  ## remake every generated file; one line for each generator
+generate: $(call installed,lint)  ## remake every generated file; one line for each generator
 	cp crds/*.yaml trainer-image/feedline/
+	cp crds/*.yaml charts/feedline/files/crds/
 	$(PYTHON) benchmarks/readme.py
+	.venv/bin/python charts/readme.py
 
 # Compared with what lay there before, not with git: a change that is not committed yet is nobody's mistake.
 .PHONY: generated-is-current
@@ -120,14 +122,14 @@ subset := $(compile) --no-annotate --constraint requirements/all.txt
 
 .PHONY: lock
 lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upgrade for the newest versions
-	$(compile) $(ARGS) pyproject.toml requirements/bootstrap.in --all-extras --group lint --group test --group bench --output-file requirements/all.txt
+	$(compile) $(ARGS) pyproject.toml requirements/bootstrap.in --all-extras --group lint --group docs --group test --group bench --output-file requirements/all.txt
 	$(subset) requirements/bootstrap.in --output-file requirements/bootstrap.txt
 	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
 	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
 	$(subset) pyproject.toml --extra pytorch --output-file requirements/pytorch.txt
 	$(subset) pyproject.toml --extra operator --output-file requirements/operator.txt
 	$(subset) pyproject.toml --extra pack --extra operator --group lint --output-file requirements/lint.txt
-	$(subset) pyproject.toml --all-extras --group test --output-file requirements/test.txt
+	$(subset) pyproject.toml --all-extras --group lint --group docs --group test --output-file requirements/test.txt
 
 .PHONY: clean
 clean:  ## remove all that make has made: .venv, caches, reports

@@ -81,9 +81,14 @@ CONTAINERD = Tools(
 CNI = Tools("cni", {Path(name).name: f"{_PLUGINS}/{name}" for name in ("main/ptp", "ipam/host-local")})
 RUNC = Tools("runc", {"runc": "github.com/opencontainers/runc"}, tags="seccomp", cgo=True)
 COREDNS = Tools("coredns", {"coredns": "github.com/coredns/coredns"})
+HELM = Tools("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 KWOK = Tools("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 PAUSE = Tools("pause", {"pause": "."})
 PROBE = Tools("probe", {"probe": "."})
+PROMETHEUS = Tools(
+    "prometheus", {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")}
+)
+PROMETHEUS_OPERATOR = Tools("prometheus-operator", {"prometheus-operator": "."})
 
 
 def program(name: str, tools: Tools) -> Path:
