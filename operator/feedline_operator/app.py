@@ -47,7 +47,7 @@ class App:
             cluster,
             self._progress,
             metrics,
-            Policy(settings.images),
+            Policy(settings.images, settings.security),
             settings.identity,
         )
         self._close_server: Callable[[], Awaitable[None]] | None = None

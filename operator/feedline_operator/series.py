@@ -21,10 +21,25 @@ Object = Mapping[str, Any]
 _LABELS: Final = ("namespace", "job_name", "uid")
 _STATISTICS: Final = ("p50", "p95", "p99")
 _NUMBERS: Final = {
-    "steps": ("steps", "Training steps of the last attempt.", 1.0),
-    "samples": ("samples", "Rows trained on by the last attempt.", 1.0),
-    "samplesPerSecond": ("samples_per_second", "Rows per second of the last attempt.", 1.0),
-    "waitPermille": ("input_stall_ratio", "Share of the training time spent waiting for data.", 1e-3),
+    "steps": ("steps", "Training steps, from the final report.", 1.0),
+    "samples": ("samples", "Rows trained on, from the final report.", 1.0),
+    "milliseconds": ("duration_seconds", "Time from the first batch to the last, from the final report.", 1e-3),
+    "samplesPerSecond": ("samples_per_second", "Rows per second, from the final report.", 1.0),
+    "feedSamplesPerSecond": (
+        "feed_samples_per_second",
+        "Rows per second that the feed could have given, from the final report.",
+        1.0,
+    ),
+    "modelSamplesPerSecond": (
+        "model_samples_per_second",
+        "Rows per second that the model could have taken, from the final report.",
+        1.0,
+    ),
+    "waitPermille": (
+        "input_stall_ratio",
+        "Share of the training time that was spent waiting for data, from the final report.",
+        1e-3,
+    ),
 }
 
 
@@ -56,13 +71,14 @@ class _Families:
             "Constant 1; joins a pod with its pipeline.",
             labels=["namespace", "job_name", "pod"],
         )
+        self.accelerators = _gauge("accelerators", "Accelerators that the pipeline asks for.", "resource")
         self.reason = _gauge("status_reason", "Constant 1; the state, as in kubectl get.", "reason")
         self.created = _gauge("created_timestamp_seconds", "When the pipeline was created, in Unix time.")
         self.started = _gauge("start_timestamp_seconds", "When its first Job was started, in Unix time.")
         self.completed = _gauge("completion_timestamp_seconds", "When it ended, in Unix time.")
         self.progress = _gauge("progress_ratio", "Steps done of the steps to do, where they are known.")
         self.bound = _gauge("input_bound", "1 where the data holds the model back, 0 where not.")
-        self.fetch = _gauge("report_batch_fetch_seconds", "Waiting for a batch, from the final report.", "stat")
+        self.fetch = _gauge("report_batch_fetch_seconds", "Wait for a batch, from the final report.", "stat")
         self.step = _gauge("report_step_seconds", "Time of a step, from the final report.", "stat")
         self.numbers = {field: _gauge(f"report_{name}", text) for field, (name, text, _) in _NUMBERS.items()}
         self.count = GaugeMetricFamily("feedline_pipelines", "Pipelines by state.", labels=["namespace", "reason"])
@@ -73,8 +89,8 @@ class _Families:
             states[pipeline["metadata"]["namespace"], self._add(pipeline)] += 1
         for labels, number in states.items():
             self.count.add_metric(labels, number)
-        yield from (self.info, self.pod, self.reason, self.created, self.started, self.completed, self.progress)
-        yield from (self.bound, self.fetch, self.step, *self.numbers.values(), self.count)
+        yield from (self.info, self.pod, self.accelerators, self.reason, self.created, self.started, self.completed)
+        yield from (self.progress, self.bound, self.fetch, self.step, *self.numbers.values(), self.count)
 
     def _add(self, pipeline: Object) -> str:
         metadata, spec, status = pipeline["metadata"], pipeline["spec"], pipeline.get("status", {})
@@ -83,6 +99,8 @@ class _Families:
         self.info.add_metric([*labels, spec["backend"], spec.get("image", ""), engine], 1)
         for pod in self._store.pods(key_of("pipeline", pipeline)):
             self.pod.add_metric([*labels[:2], pod["metadata"]["name"]], 1)
+        if accelerator := spec.get("resources", {}).get("accelerator"):
+            self.accelerators.add_metric([*labels, accelerator["resourceName"]], accelerator["count"])
         reason = (condition(pipeline, SUCCEEDED) or {"reason": "Pending"})["reason"]
         self.reason.add_metric([*labels, reason], 1)
         for family, time in (

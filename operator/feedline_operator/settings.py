@@ -1,5 +1,6 @@
 """The operator's settings, all of them from the environment, as a pod gets them."""
 
+import json
 import os
 import re
 import socket
@@ -7,10 +8,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 BACKENDS: Final = ("keras", "tensorflow", "pytorch")
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_LARGEST_ID: Final = 2**31 - 1
+_MAX_GROUPS: Final = 32
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -24,6 +27,7 @@ class Settings:
 
     namespaces: tuple[str, ...]
     images: Mapping[str, str]
+    security: Mapping[str, Any]
     lease_namespace: str
     lease_name: str
     identity: str
@@ -40,6 +44,10 @@ VARIABLES: Final = {
     "FEEDLINE_IMAGE_KERAS": ("", "The trainer's image for keras pipelines that name none."),
     "FEEDLINE_IMAGE_TENSORFLOW": ("", "The trainer's image for tensorflow pipelines that name none."),
     "FEEDLINE_IMAGE_PYTORCH": ("", "The trainer's image for pytorch pipelines that name none."),
+    "FEEDLINE_POD_SECURITY_CONTEXT": (
+        "",
+        "User and groups of pipelines that name none, in JSON: runAsUser, runAsGroup, fsGroup, supplementalGroups.",
+    ),
     "FEEDLINE_LEASE_NAMESPACE": ("", "Namespace of the Lease; empty for the pod's own, or feedline-system."),
     "FEEDLINE_LEASE_NAME": ("feedline-operator", "Name of the Lease that decides which replica works."),
     "FEEDLINE_STATUS_INTERVAL_SECONDS": ("30", "How often a running trainer is asked for its feed."),
@@ -68,6 +76,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         namespaces=namespaces,
         images={backend: image for backend, image in images.items() if image},
+        security=_security(values["FEEDLINE_POD_SECURITY_CONTEXT"]),
         lease_namespace=values["FEEDLINE_LEASE_NAMESPACE"] or _own_namespace(),
         lease_name=values["FEEDLINE_LEASE_NAME"],
         # A restarted process is another candidate, so that it never takes its predecessor's Lease for its own.
@@ -89,6 +98,30 @@ def _number(values: Mapping[str, str], name: str, low: float, high: float) -> fl
     if not low <= number <= high:
         raise SettingsError(f"{name}: must be a number from {low} to {high} (got {values[name]!r})")
     return number
+
+
+def _security(text: str) -> dict[str, Any]:
+    """Return the users and groups, checked as the CRD checks a pipeline's: they go into every Job."""
+    try:
+        security = json.loads(text or "{}")
+    except ValueError:
+        security = None
+    if not isinstance(security, dict) or not all(_are_ids(name, value) for name, value in security.items()):
+        raise SettingsError(
+            "FEEDLINE_POD_SECURITY_CONTEXT: must be a JSON object of runAsUser, runAsGroup and fsGroup (numbers from 1 "
+            f"to {_LARGEST_ID}) and supplementalGroups (a list of them) (got {text!r})"
+        )
+    return security
+
+
+def _are_ids(name: str, value: object) -> bool:
+    if name == "supplementalGroups" and isinstance(value, list):
+        return len(value) <= _MAX_GROUPS and all(_is_id(each) for each in value)
+    return name in {"runAsUser", "runAsGroup", "fsGroup"} and _is_id(value)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_ID
 
 
 def _own_namespace() -> str:

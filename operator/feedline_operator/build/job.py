@@ -5,6 +5,7 @@ belong to whoever manages its queue.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from feedline.contract import API_GROUP, API_VERSION, CONTAINER, FATAL_EXIT_CODES, KIND
@@ -16,7 +17,12 @@ _BACKSTOP_SECONDS: Final = 60
 
 
 def build_job(
-    pipeline: Mapping[str, Any], *, image: str, retries: int, active_deadline_seconds: int | None
+    pipeline: Mapping[str, Any],
+    *,
+    image: str,
+    retries: int,
+    active_deadline_seconds: int | None,
+    security: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the Job of a pipeline.
 
@@ -30,6 +36,8 @@ def build_job(
         How many failed pods may still be replaced.
     active_deadline_seconds
         What is left of the pipeline's active time, None without a deadline.
+    security
+        User and groups of the pod where the pipeline names none, as `spec.pod.securityContext`.
     """
     metadata, spec = pipeline["metadata"], pipeline["spec"]
     queue_labels = {key: value for key, value in metadata.get("labels", {}).items() if key.startswith(_KUEUE)}
@@ -78,6 +86,6 @@ def build_job(
                 ]
             },
             **deadline,
-            "template": build_pod(pipeline, image),
+            "template": build_pod(pipeline, image, security),
         },
     }

@@ -39,8 +39,16 @@ def build_labels(name: str, backend: str) -> dict[str, str]:
     }
 
 
-def build_pod(pipeline: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """Return the pod template of a pipeline (metadata and spec), with `image` as the trainer's."""
+def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pod template of a pipeline (metadata and spec).
+
+    Parameters
+    ----------
+    image
+        The trainer's.
+    security
+        User and groups where the pipeline names none.
+    """
     name, spec = pipeline["metadata"]["name"], pipeline["spec"]
     pod = spec.get("pod", {})
     pod_volumes, mounts = volumes(spec)
@@ -55,6 +63,7 @@ def build_pod(pipeline: Mapping[str, Any], image: str) -> dict[str, Any]:
             "enableServiceLinks": False,
             **{field: pod[field] for field in _PLACEMENT if field in pod},
             "securityContext": {
+                **security,
                 **pod.get("securityContext", {}),
                 "runAsNonRoot": True,
                 "fsGroupChangePolicy": "OnRootMismatch",

@@ -114,6 +114,7 @@ def _start(view: View, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
     body = build_job(
         view.pipeline,
         image=image,
+        security=policy.security,
         retries=max(view.policy.get("maxRetries", 0) - view.accounts.failures, 0),
         active_deadline_seconds=deadlines.remaining_seconds(view.policy, view.accounts.active_seconds),
     )

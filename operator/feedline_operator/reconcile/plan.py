@@ -44,10 +44,12 @@ class Transition:
 class Policy:
     """What of the operator's settings decides about pipelines.
 
-    `images` are the trainer's images by backend, for pipelines that name none.
+    `images` are the trainer's images by backend, for pipelines that name none. `security` holds the user and groups of
+    pods whose pipeline names none: fields of `spec.pod.securityContext`.
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
+    security: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

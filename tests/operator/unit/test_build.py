@@ -245,6 +245,14 @@ POD_FIELDS = {
 }
 
 
+def test_the_operators_user_and_groups_hold_where_the_pipeline_names_none():
+    document = pipeline(spec={"pod": {"securityContext": {"runAsUser": 7}}})
+    context = pod_of(build(document, security={"runAsUser": 1000, "fsGroup": 2000}))["securityContext"]
+    assert context["runAsUser"] == 7
+    assert context["fsGroup"] == 2000
+    assert context["runAsNonRoot"] is True
+
+
 @settings(max_examples=60)
 @given(SPECS)
 def test_every_pod_is_restricted_and_has_typed_fields_alone(spec):

@@ -16,7 +16,10 @@ from feedline_operator.store import Store
 REPORT = {
     "steps": 46,
     "samples": 1472,
+    "milliseconds": 1635,
     "samplesPerSecond": 900,
+    "feedSamplesPerSecond": 1100,
+    "modelSamplesPerSecond": 5200,
     "waitPermille": 312,
     "fetchMicros": {"p50": 100, "p95": 200, "p99": 300},
     "stepMicros": {"p50": 1000},
@@ -34,6 +37,7 @@ PER_PIPELINE = {
     *("info", "pod_info", "status_reason", "created_timestamp_seconds", "start_timestamp_seconds"),
     *("completion_timestamp_seconds", "progress_ratio", "input_bound", "report_batch_fetch_seconds"),
     *("report_step_seconds", "report_steps", "report_samples", "report_samples_per_second", "report_input_stall_ratio"),
+    *("report_feed_samples_per_second", "report_model_samples_per_second", "report_duration_seconds", "accelerators"),
 }
 OWN = {
     "feedline_operator_build_info",
@@ -87,7 +91,11 @@ def exported():
 
 def test_every_series_of_a_pipeline_and_its_values(exported):
     store, _, text = exported
-    store.put("pipeline", pipeline(conditions=TURNED, status=DONE, spec={"image": "mine.example/trainer:2"}))
+    spec = {
+        "image": "mine.example/trainer:2",
+        "resources": {"accelerator": {"resourceName": "nvidia.com/gpu", "count": 2}},
+    }
+    store.put("pipeline", pipeline(conditions=TURNED, status=DONE, spec=spec))
     store.put("pod", pod(running=5, exit=0, ended=60))
     found = families(text())
     assert {name.removeprefix("feedline_pipeline_") for name in found if "pipeline_" in name} >= PER_PIPELINE
@@ -102,6 +110,11 @@ def test_every_series_of_a_pipeline_and_its_values(exported):
     assert samples(text(), "feedline_pipeline_input_bound") == {by(*labels): 1}
     assert samples(text(), "feedline_pipeline_report_steps") == {by(*labels): 46}
     assert samples(text(), "feedline_pipeline_report_input_stall_ratio") == {by(*labels): 0.312}
+    assert samples(text(), "feedline_pipeline_report_duration_seconds") == {by(*labels): 1.635}
+    assert samples(text(), "feedline_pipeline_report_samples_per_second") == {by(*labels): 900}
+    assert samples(text(), "feedline_pipeline_report_feed_samples_per_second") == {by(*labels): 1100}
+    assert samples(text(), "feedline_pipeline_report_model_samples_per_second") == {by(*labels): 5200}
+    assert samples(text(), "feedline_pipeline_accelerators") == {by(*labels, "nvidia.com/gpu"): 2}
     assert samples(text(), "feedline_pipeline_report_batch_fetch_seconds")[by(*labels, "p99")] == 0.0003
     assert samples(text(), "feedline_pipeline_report_step_seconds") == {by(*labels, "p50"): 0.001}
     assert samples(text(), "feedline_pipelines") == {by("team", "Completed"): 1}
@@ -111,7 +124,7 @@ def test_a_pipeline_of_which_nothing_is_known_says_no_more_than_that(exported):
     store, _, text = exported
     store.put("pipeline", pipeline())
     assert samples(text(), "feedline_pipelines") == {by("team", "Pending"): 1}
-    for name in ("start_timestamp_seconds", "progress_ratio", "input_bound", "report_steps"):
+    for name in ("start_timestamp_seconds", "progress_ratio", "input_bound", "report_steps", "accelerators"):
         assert samples(text(), f"feedline_pipeline_{name}") == {}
 
 
@@ -150,8 +163,7 @@ def test_the_names_of_the_operators_own_series_are_these():
         return metrics.text()
 
     text = simulate(main())
-    names = {name for name in families(text) if not name.endswith("_created")}
-    assert names == {*OWN, "feedline_operator_watch_pod_last_event_timestamp_seconds"}
+    assert set(families(text)) == {*OWN, "feedline_operator_watch_pod_last_event_timestamp_seconds"}
     assert samples(text, "feedline_operator_active") == {by(): 1}
 
 

@@ -37,7 +37,18 @@ def test_images_are_by_backend():
     assert images == {"keras": "example/keras:1"}
 
 
+def test_users_and_groups_are_an_object():
+    text = '{"runAsUser": 1000, "supplementalGroups": [7, 8]}'
+    assert read({}).security == {}
+    assert read({"FEEDLINE_POD_SECURITY_CONTEXT": text}).security == {"runAsUser": 1000, "supplementalGroups": [7, 8]}
+
+
 BAD = {
+    "root": ("FEEDLINE_POD_SECURITY_CONTEXT", '{"runAsUser": 0}', "numbers from 1"),
+    "more than ids": ("FEEDLINE_POD_SECURITY_CONTEXT", '{"runAsNonRoot": false}', "runAsUser, runAsGroup and fsGroup"),
+    "a truth as an id": ("FEEDLINE_POD_SECURITY_CONTEXT", '{"fsGroup": true}', "numbers from 1"),
+    "a group for a list": ("FEEDLINE_POD_SECURITY_CONTEXT", '{"supplementalGroups": 7}', "a list of them"),
+    "no JSON": ("FEEDLINE_POD_SECURITY_CONTEXT", "runAsUser: 7", "must be a JSON object"),
     "a word": ("FEEDLINE_WORKERS", "many", "1 to 1000 (got 'many')"),
     "none": ("FEEDLINE_WORKERS", "0", "1 to 1000"),
     "not a number": ("FEEDLINE_STATUS_INTERVAL_SECONDS", "nan", "1 to 3600"),
