@@ -1,6 +1,6 @@
 """What the operator costs an API server and a machine: ``make bench-operator``.
 
-A real API server with its controllers, the operator as a process with the rights of rbac.yaml, and calls counted in
+A real API server with its controllers, the operator as a process with the rights of the chart, and calls counted in
 the audit log. Nothing is asserted: what must hold is printed with the figure, as met or not met.
 """
 

@@ -26,10 +26,11 @@ def up() -> None:
         pid = _start_keeper()
     folder = folders.folder_of(NodeCluster.level, pid)
     kubectl = build.program("kubectl", build.KUBERNETES[build.NEWEST])
+    helm = build.program("helm", build.HELM)
     values = {
         "KUBECONFIG": f"{folder}/kubeconfig",
         "KUBECACHEDIR": f"{folder}/kubectl-cache",
-        "PATH": f"{kubectl.parent}:$PATH",
+        "PATH": f"{kubectl.parent}:{helm.parent}:$PATH",
     }
     sys.stdout.write("".join(f"export {name}={value}\n" for name, value in values.items()))
 

@@ -72,6 +72,7 @@ class ApiCluster:
             )
         newest, own = build.KUBERNETES[build.NEWEST], build.KUBERNETES[self.version]
         self._kubectl = build.asset("kubectl") or build.program("kubectl", newest)
+        build.program("helm", build.HELM)
         self._etcd = build.asset("etcd") or build.program("etcd", build.ETCD)
         self._kube_apiserver = self._apiserver_asset() or build.program("kube-apiserver", own)
         self._kube_controller_manager = build.program("kube-controller-manager", own)

@@ -8,12 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster import data, operators
+from cluster import chart, data
 from cluster.images import ensure_images
 from cluster.node import NodeCluster
 
 NAMESPACE = "demo"
-PIPELINE = os.path.relpath(operators.ROOT / "examples" / "digits" / "pipeline.yaml")
+PIPELINE = os.path.relpath(chart.ROOT / "examples" / "digits" / "pipeline.yaml")
 _MINUTES = 5
 
 
@@ -23,9 +23,8 @@ def demo() -> int:
         Path(folder).chmod(0o755)
         _say("A Kubernetes with one node is up. The images come next, which takes minutes the first time.")
         images = ensure_images(cluster, ["pytorch"])
-        operators.install(cluster)
-        operators.deploy(cluster, images, FEEDLINE_STATUS_INTERVAL_SECONDS="1")
-        _say("The operator runs as a pod in the namespace feedline-system, with the rights of operator/rbac.yaml.")
+        _say(f"$ helm install {chart.RELEASE} charts/feedline --namespace {chart.NAMESPACE} --create-namespace")
+        _out(chart.install(cluster, images, "--set", "operator.statusIntervalSeconds=1").rstrip())
         cluster.kubectl("create", "namespace", NAMESPACE)
         cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
         data.claim(cluster, NAMESPACE, data.pack_digits(Path(folder) / "digits"))

@@ -1,4 +1,4 @@
-"""The operator as a process of the tests: the real program, as the ServiceAccount and with the rights of rbac.yaml."""
+"""The operator as a process of the tests: the real program, as the ServiceAccount and with the rights of the chart."""
 
 import contextlib
 import json
@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from cluster import chart
 from cluster.api import ApiCluster
-from cluster.errors import ClusterError
+from cluster.chart import NAMESPACE, ROOT
 
-ROOT = Path(__file__).parents[2]
-NAMESPACE = "feedline-system"
 IMAGES = {
     f"FEEDLINE_IMAGE_{backend}": f"trainer.example/{backend.lower()}:1"
     for backend in ("KERAS", "TENSORFLOW", "PYTORCH")
@@ -28,7 +27,7 @@ def install(cluster: ApiCluster) -> None:
     """Put the CRD, the operator's namespace and its rights into a cluster."""
     cluster.apply(ROOT / "crds" / "trainingpipelines.feedline.dev.yaml")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    cluster.apply(ROOT / "operator" / "rbac.yaml")
+    cluster.apply(chart.rights())
 
 
 class OperatorProcess:
@@ -151,53 +150,3 @@ def running(cluster: ApiCluster, folder: Path, **options) -> Iterator[OperatorPr
     with OperatorProcess(cluster, folder, **options) as operator:
         eventually(lambda: operator.leading, f"the operator leads (log: {operator.log})")
         yield operator
-
-
-def deploy(cluster: ApiCluster, images: dict[str, str], **settings: str) -> None:
-    """Run the operator as a pod, the way it runs in production, with these images of the trainer, until it is ready.
-
-    Parameters
-    ----------
-    images
-        By backend, and the operator's own by ``operator``.
-    settings
-        Further variables of the environment.
-    """
-    variables = {f"FEEDLINE_IMAGE_{backend.upper()}": name for backend, name in images.items() if backend != "operator"}
-    labels = {"app.kubernetes.io/name": "feedline-operator"}
-    container = {
-        "name": "operator",
-        "image": images["operator"],
-        "env": [{"name": name, "value": value} for name, value in (variables | settings).items()],
-        "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
-        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
-    pod = {
-        "serviceAccountName": "feedline-operator",
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
-    }
-    cluster.apply(
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "feedline-operator", "namespace": NAMESPACE},
-            "spec": {
-                "replicas": 1,
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        }
-    )
-    rollout = ("rollout", "status", "deployment/feedline-operator", "-n", NAMESPACE, "--timeout=120s")
-    if cluster.kubectl(*rollout, timeout=150, check=False).returncode:
-        log = cluster.kubectl("logs", "-n", NAMESPACE, "deployment/feedline-operator", "--tail=20", check=False)
-        raise ClusterError(f"The operator's pod is not ready; its log ends with:\n{log.stdout or log.stderr}")

@@ -9,13 +9,13 @@ from typing import Self
 
 import yaml
 
+from cluster import chart
 from cluster.api import ApiCluster
 from cluster.kubelet import Kubelet
 from cluster.operators import ROOT, eventually
 from cluster.rest import CORE, JOBS, MERGE_PATCH, PIPELINES, Rest
 
 PIPELINE = yaml.safe_load((ROOT / "examples" / "digits" / "pipeline.yaml").read_text())
-RBAC = ROOT / "operator" / "rbac.yaml"
 REPORT = {"backend": "pytorch", "engine": "Feed", "reason": "Completed", "exitCode": 0, "message": "30 epochs"}
 
 
@@ -46,7 +46,7 @@ class World:
 
     def allow_operator(self) -> dict[str, str]:
         """Let an operator hold its Lease in this namespace; return the settings of one that works on no other."""
-        for document in yaml.safe_load_all(RBAC.read_text()):
+        for document in chart.rights():
             if document["kind"] in {"Role", "RoleBinding"}:
                 document["metadata"]["namespace"] = self.namespace
                 resource = document["kind"].lower() + "s"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import data, operators
+from cluster import chart, data, operators
 from cluster.errors import ClusterError
 from cluster.images import build_images, ensure_images
 from cluster.world import World
@@ -49,8 +49,7 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cluster(node_cluster, images):
     """Return the cluster, with the operator at work."""
-    operators.install(node_cluster)
-    operators.deploy(node_cluster, images, FEEDLINE_STATUS_INTERVAL_SECONDS="2")
+    chart.install(node_cluster, images, "--set", "operator.statusIntervalSeconds=2")
     return node_cluster
 
 

@@ -1,13 +1,11 @@
-"""The operator's rights: what it asks for is what rbac.yaml allows, both ways, as the API server recorded it."""
+"""The operator's rights: what it asks for is what the chart allows, both ways, as the API server recorded it."""
 
 import pytest
-import yaml
-from cluster import audit
+from cluster import audit, chart
 from cluster.operators import NAMESPACE, eventually
-from cluster.world import RBAC
 
 USER = f"system:serviceaccount:{NAMESPACE}:feedline-operator"
-RULES = [rule for document in yaml.safe_load_all(RBAC.read_text()) for rule in document.get("rules", ())]
+RULES = [rule for document in chart.rights() for rule in document.get("rules", ())]
 ALLOWED = {
     (group, resource, verb)
     for rule in RULES
