@@ -7,7 +7,6 @@ place of the Service and the certificates that a cluster with nodes would give t
 import base64
 import contextlib
 import json
-import os
 import re
 import socket
 import subprocess
@@ -44,7 +43,7 @@ def build_all() -> None:
 @contextlib.contextmanager
 def running(cluster: ApiCluster, calls_per_second: int, burst: int) -> Iterator[None]:
     """Run both in a block, each with this limit on its calls, from the moment at which their webhooks answer."""
-    trainer, jobset = (_module(path) for path in MODULES.values())
+    trainer, jobset = (build.module(TOOLS, path) for path in MODULES.values())
     _install(cluster, "kubeflow-system", trainer / "manifests/base/crds", trainer / "manifests/base/rbac")
     _install(cluster, "jobset-system", jobset / "config/components/crd/bases", jobset / "config/components/rbac")
     folder = cluster.folder / "webhooks"
@@ -79,15 +78,6 @@ def running(cluster: ApiCluster, calls_per_second: int, burst: int) -> Iterator[
             cluster.processes.kill(name)
         kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
         cluster.kubectl("delete", kinds, "-l", "bench=peers", check=False)
-
-
-def _module(path: str) -> Path:
-    """Return the folder of a module's source, in Go's module cache."""
-    command = ["go", "mod", "download", "-json", path]
-    folder = build.TOOLS / TOOLS.folder
-    environment = {**os.environ, "GOWORK": "off", "GOFLAGS": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _install(cluster: ApiCluster, namespace: str, *folders: Path) -> None:

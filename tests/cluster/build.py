@@ -7,6 +7,7 @@ by a rename, so that what is there is whole. Nothing in here knows how the progr
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -117,6 +118,26 @@ def programs(tools: Tools, *names: str) -> dict[str, Path]:
     return paths
 
 
+def module(tools: Tools, path: str) -> Path:
+    """Return the folder of a module's source, in Go's module cache.
+
+    Raises
+    ------
+    NotHereError
+        There is no Go here.
+    """
+    done = subprocess.run(
+        [_go(), "mod", "download", "-json", path],
+        cwd=TOOLS / tools.folder,
+        env={**os.environ, "GOWORK": "off", "GOFLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    return Path(json.loads(done.stdout)["Dir"])
+
+
 def asset(name: str) -> Path | None:
     """Return a program of the folder that KUBEBUILDER_ASSETS names, as users of envtest expect, if it is there."""
     folder = os.environ.get("KUBEBUILDER_ASSETS")
@@ -127,12 +148,7 @@ def asset(name: str) -> Path | None:
 def _build(tools: Tools, names: list[str]) -> None:
     if not names:
         return
-    go = shutil.which("go")
-    if go is None:
-        raise NotHereError(
-            "There is no Go here, which builds Kubernetes for these tests: install Go 1.26 or newer (https://go.dev/dl) "
-            "and put its bin folder on the PATH."
-        )
+    go = _go()
     sys.stderr.write(f"Building {', '.join(names)} (once; kept in {tools.bin})\n")
     with tempfile.TemporaryDirectory(dir=tools.bin, prefix=".building-") as scratch:
         # A folder as -o names each program after its package.
@@ -153,3 +169,13 @@ def _build(tools: Tools, names: list[str]) -> None:
             raise ClusterError(f"{' '.join(names)} could not be built by go build in {TOOLS / tools.folder}: {last}")
         for name in names:
             (Path(scratch) / name).rename(tools.bin / name)
+
+
+def _go() -> str:
+    go = shutil.which("go")
+    if go is None:
+        raise NotHereError(
+            "There is no Go here, which builds Kubernetes for these tests: install Go 1.26 or newer (https://go.dev/dl) "
+            "and put its bin folder on the PATH."
+        )
+    return go

@@ -53,14 +53,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def api_level() -> None:
     """Say that a test starts API servers of its own."""
-    with _skipped_where_it_cannot_run():
+    with said_where_it_cannot_run():
         CLUSTERS["api_level"]().build()
 
 
 @pytest.fixture(scope="session")
 def node_level() -> None:
     """Say that a test starts node clusters of its own."""
-    with _skipped_where_it_cannot_run():
+    with said_where_it_cannot_run():
         CLUSTERS["node_level"]().build()
 
 
@@ -92,13 +92,14 @@ def namespace(api_cluster: ApiCluster) -> Iterator[str]:
 
 def _started(fixture: str) -> Iterator[ApiCluster]:
     with contextlib.ExitStack() as stack:
-        with _skipped_where_it_cannot_run():
+        with said_where_it_cannot_run():
             cluster = stack.enter_context(CLUSTERS[fixture]())
         yield cluster
 
 
 @contextlib.contextmanager
-def _skipped_where_it_cannot_run() -> Iterator[None]:
+def said_where_it_cannot_run() -> Iterator[None]:
+    """Skip what needs something that is not here, with what to install; where CI=true, fail."""
     try:
         yield
     except NotHereError as error:
