@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from cluster import build
 from cluster.api import ApiCluster
+from cluster.processes import free_port
 
 TOOLS = build.Tools("trainer", {"trainer": ".", "jobset": "sigs.k8s.io/jobset"})
 MODULES = {"Kubeflow Trainer": "github.com/kubeflow/trainer/v2", "JobSet": "sigs.k8s.io/jobset"}
@@ -48,7 +49,7 @@ def running(cluster: ApiCluster, calls_per_second: int, burst: int) -> Iterator[
     _install(cluster, "jobset-system", jobset / "config/components/crd/bases", jobset / "config/components/rbac")
     folder = cluster.folder / "webhooks"
     certificate = _certificate(folder)
-    ports = {"trainer": _free_port(), "jobset": _free_port()}
+    ports = {"trainer": free_port(), "jobset": free_port()}
     flags = {
         "trainer": [
             *(f"--kube-api-qps={calls_per_second}", f"--kube-api-burst={burst}"),
@@ -139,12 +140,6 @@ def _jobset_configuration(folder: Path, port: int, calls_per_second: int, burst:
     }
     path.write_text(json.dumps(document))
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for_port(cluster: ApiCluster, name: str, port: int) -> None:

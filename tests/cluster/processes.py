@@ -8,6 +8,7 @@ what the programs are.
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -87,6 +88,13 @@ class Processes:
     def _last_line(self, name: str) -> str:
         lines = self.log(name).read_text(errors="replace").strip().splitlines()
         return f"the last line of {self.log(name)}: {lines[-1] if lines else '(nothing)'}"
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def kill_all(processes: list[psutil.Process]) -> None:

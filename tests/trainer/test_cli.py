@@ -216,18 +216,20 @@ def test_check_without_volumes_checks_the_manifest_and_says_so(project):
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "message"),
+    ("changes", "code", "message"),
     [
-        ("spec.loader.batchSize=49", 65, "a batch of 49 is larger than the data"),
-        ("spec.loader.residency=Memory", 78, "loader.residency: Memory needs 1.3 kB of 1.0 kB"),
+        (["spec.loader.batchSize=49"], 65, "a batch of 49 is larger than the data"),
+        (
+            ["spec.loader.residency=Memory", "spec.resources.memory=1k"],
+            78,
+            "loader.residency: Memory needs 1.7 kB of 1.0 kB",
+        ),
     ],
+    ids=["batch", "memory"],
 )
-def test_check_finds_what_a_run_would_stumble_on(project, change, code, message):
-    little = (
-        "from unittest.mock import patch; stack.enter_context(patch('feedline.sources.memory_bytes', lambda: 1000))"
-    )
-    arguments = ("check", "pipeline.yaml", "--volume", f"data={project.data}", "--set", change)
-    ended = project.command(*arguments, before=little)
+def test_check_finds_what_a_run_would_stumble_on(project, changes, code, message):
+    settings = (part for change in changes for part in ("--set", change))
+    ended = project.command("check", "pipeline.yaml", "--volume", f"data={project.data}", *settings)
     assert ended.code == code
     assert message in ended.errors
 

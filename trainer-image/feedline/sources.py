@@ -133,13 +133,17 @@ def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
     """
     named, rows = paths(split, volumes), (split.start, split.stop)
     if manifest.loader.residency == "memory":
-        needed, limit = open_arrays(named, rows).bytes, memory_bytes()
-        if needed > limit:
-            raise EnvironmentInvalidError(
-                f"loader.residency: Memory needs {size(needed)} of {size(limit)}: take Mapped or more memory"
-            )
+        require_memory(open_arrays(named, rows).bytes, memory_bytes())
     residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
     return open_arrays(named, rows, cast("Residency", residency))
+
+
+def require_memory(needed: int, limit: int) -> None:
+    """Raise `EnvironmentInvalidError` if so many bytes of rows cannot be loaded within a limit."""
+    if needed > limit:
+        raise EnvironmentInvalidError(
+            f"loader.residency: Memory needs {size(needed)} of {size(limit)}: take Mapped or more memory"
+        )
 
 
 def check_batch_size(manifest: Manifest, arrays: Arrays) -> None:

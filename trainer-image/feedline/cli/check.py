@@ -28,6 +28,7 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
+    from feedline.arrays import open_arrays
     from feedline.limits import default_threads, memory_bytes
     from feedline.verdict import size
 
@@ -38,7 +39,8 @@ def check(
     for title, split in (("train", document.train_data), ("validation", document.validation_data)):
         if split is None:
             continue
-        arrays = sources.open_split(document, split, volumes)
+        # Mapped whatever the manifest says: headers and sizes are all that is looked at.
+        arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop))
         total += arrays.bytes
         typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
         for name, array in arrays.items():
@@ -46,6 +48,8 @@ def check(
         if title == "train":
             sources.check_batch_size(document, arrays)
     kept = "in memory" if loader.residency == "memory" else "mapped"
+    if kept == "in memory":
+        sources.require_memory(total, limit)
     typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {loader.threads or default_threads()} threads")
     if kept == "mapped" and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
