@@ -50,7 +50,9 @@ class Health:
         metrics.gauge("feedline_operator_active", "1 where this replica leads.", lambda: float(elector.leading()))
         metrics.gauge("feedline_operator_queue_length", "Pipelines that wait for a worker.", lambda: len(queue))
         metrics.gauge(
-            "feedline_operator_queue_oldest_seconds", "How long the oldest has been waiting.", queue.oldest_seconds
+            "feedline_operator_queue_oldest_seconds",
+            "How long the oldest pipeline has been waiting for a worker.",
+            queue.oldest_seconds,
         )
         metrics.gauge(
             "feedline_operator_loop_lag_seconds", "How late the event loop was in the last second.", lambda: self._lag
@@ -60,7 +62,9 @@ class Health:
         """Take note that a watch said something."""
         if kind not in self._heard:
             name = f"feedline_operator_watch_{kind}_last_event_timestamp_seconds"
-            self._metrics.gauge(name, f"When the watch of {kind}s last said something.", lambda: self._heard[kind])
+            self._metrics.gauge(
+                name, f"When the watch of {kind}s last said something, in Unix time.", lambda: self._heard[kind]
+            )
         self._heard[kind] = time.time()
 
     async def measure(self) -> None:

@@ -39,7 +39,7 @@ class Metrics:
         registry = self.registry
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        build = Info("feedline_operator_build", "What runs.", registry=registry)
+        build = Info("feedline_operator_build", "Constant 1; its labels say what runs here.", registry=registry)
         build.info(
             {
                 "version": version("feedline"),
@@ -69,14 +69,14 @@ class Metrics:
         )
         self._call_seconds = Histogram(
             "feedline_operator_api_request_duration_seconds",
-            "Time of calls to the API server.",
+            "Time of calls to the API server, watches aside.",
             ["verb", "resource"],
             buckets=_CALL_BUCKETS,
             registry=registry,
         )
         self._watched = Counter(
             "feedline_operator_watch_events_total",
-            "News from the watches.",
+            "Events that the watches brought; LISTED is an object that was there when a watch began.",
             ["kind", "type"],
             registry=registry,
         )

@@ -23,7 +23,11 @@ _STATISTICS: Final = ("p50", "p95", "p99")
 _NUMBERS: Final = {
     "steps": ("steps", "Training steps, from the final report.", 1.0),
     "samples": ("samples", "Rows trained on, from the final report.", 1.0),
-    "milliseconds": ("duration_seconds", "Time from the first batch to the last, from the final report.", 1e-3),
+    "milliseconds": (
+        "duration_seconds",
+        "Time from asking for the first batch to having the last one, from the final report.",
+        1e-3,
+    ),
     "samplesPerSecond": ("samples_per_second", "Rows per second, from the final report.", 1.0),
     "feedSamplesPerSecond": (
         "feed_samples_per_second",
@@ -72,10 +76,10 @@ class _Families:
             labels=["namespace", "job_name", "pod"],
         )
         self.accelerators = _gauge("accelerators", "Accelerators that the pipeline asks for.", "resource")
-        self.reason = _gauge("status_reason", "Constant 1; the state, as in kubectl get.", "reason")
+        self.reason = _gauge("status_reason", "Constant 1; reason is the state, as in kubectl get.", "reason")
         self.created = _gauge("created_timestamp_seconds", "When the pipeline was created, in Unix time.")
         self.started = _gauge("start_timestamp_seconds", "When its first Job was started, in Unix time.")
-        self.completed = _gauge("completion_timestamp_seconds", "When it ended, in Unix time.")
+        self.completed = _gauge("completion_timestamp_seconds", "When the pipeline ended, in Unix time.")
         self.progress = _gauge("progress_ratio", "Steps done of the steps to do, where they are known.")
         self.bound = _gauge("input_bound", "1 where the data holds the model back, 0 where not.")
         self.fetch = _gauge("report_batch_fetch_seconds", "Wait for a batch, from the final report.", "stat")

@@ -236,7 +236,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error_with_file_and_row(save
     rows = np.ones((10_000, 500))
     path = save("a", rows)
     ended = python(SHRINKING, path, 128 + kept_rows * 4000, "mapped")
-    assert ended.output == f"DataError {path}: was cut short while it was read: it now ends in row {kept_rows}\n"
+    assert ended.output == f"FileShrankError {path}: was cut short while it was read: it now ends in row {kept_rows}\n"
     assert ended.code == 0
 
 
@@ -260,7 +260,7 @@ except feedline.FeedlineError as error:
 """
     assert (
         python(program, path, use).output
-        == f"DataError {path}: was cut short while it was read: it now ends in row 0\n"
+        == f"FileShrankError {path}: was cut short while it was read: it now ends in row 0\n"
     )
 
 

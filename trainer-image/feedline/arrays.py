@@ -35,6 +35,8 @@ class Array:
         Of one element; of one row; bytes of one row.
     rows
         Number of rows.
+    mapped
+        Each file with its rows in use, ``[rows, row_bytes]`` uint8; nothing where the rows were read into memory.
     """
 
     def __init__(self, name: str, files: Sequence[File], start: int, stop: int, *, in_memory: bool) -> None:
@@ -44,6 +46,7 @@ class Array:
         self.modified_ns = max(file.modified_ns for file in files)
         self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
         self.rows = stop - start
+        self.mapped: list[tuple[File, NDArray[np.uint8]]] = []
         self._parts: list[NDArray[np.uint8]] = []
         begin = 0
         for file in files:
@@ -54,6 +57,8 @@ class Array:
                 self._parts.append(part)
                 if in_memory:
                     file.verify()
+                else:
+                    self.mapped.append((file, part))
             begin = end
         if in_memory and len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]

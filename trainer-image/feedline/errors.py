@@ -25,6 +25,10 @@ class DataError(FeedlineError, ValueError):
     exit_code = ExitCode.DATA
 
 
+class FileShrankError(DataError):
+    """A file was cut short while it was read (exit 65); apart, because metrics count it apart."""
+
+
 class InputMissingError(FeedlineError, OSError):
     """A file is missing or may not be read (exit 66)."""
 

@@ -162,6 +162,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Several steps in one call hide when each batch is taken."""
         self._run.opaque = self._run.opaque or self.model.steps_per_execution > 1
+        self._tell_learning_rate()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Start counting the batches of an epoch."""
@@ -182,4 +183,11 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         """Report what Keras logged."""
+        self._tell_learning_rate()
         self._run.report(**(logs or {}))
+
+    def _tell_learning_rate(self) -> None:
+        """Tell the metrics what the optimizer's rate is now, whatever schedule or callback sets it."""
+        rate = getattr(self.model.optimizer, "learning_rate", None)
+        if rate is not None:
+            self._run.metrics.learning_rate = float(keras.ops.convert_to_numpy(rate))

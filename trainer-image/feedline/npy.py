@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, StorageError
+from feedline.errors import DataError, EnvironmentInvalidError, FileShrankError, InputMissingError, StorageError
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 64 * 1024
@@ -170,6 +170,10 @@ class File:
         except OSError as error:
             raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
 
+    def fileno(self) -> int:
+        """Return the descriptor, which is open as long as this object is there."""
+        return self._descriptor
+
     def _mapped(self) -> NDArray[np.uint8]:
         mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
         header = self.header
@@ -187,7 +191,7 @@ class File:
             except OSError as error:
                 raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
             if count == 0:
-                raise DataError(
+                raise FileShrankError(
                     f"{self.path}: was cut short while it was read, at row {start + done // header.row_bytes}"
                 )
             done += count
@@ -202,6 +206,6 @@ class File:
         status = os.fstat(self._descriptor)
         if status.st_size < self._size:
             row = max(0, status.st_size - self.header.offset) // self.header.row_bytes
-            raise DataError(f"{self.path}: was cut short while it was read: it now ends in row {row}")
+            raise FileShrankError(f"{self.path}: was cut short while it was read: it now ends in row {row}")
         if status.st_mtime_ns != self.modified_ns:
             raise DataError(f"{self.path}: was written to while it was read: write to a new file and rename it instead")

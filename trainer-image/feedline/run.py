@@ -44,6 +44,7 @@ class Batches:
             clock,
             lambda seconds: run.metrics.fetched(name, seconds),
             lambda seconds: run.metrics.stepped(name, seconds),
+            lambda seconds: run.metrics.iterated(name, seconds),
         )
         self.steps = self.samples = self.epochs = 0
         self.started: float | None = None
@@ -74,7 +75,11 @@ class Batches:
                     timeline.mark()
                     return
                 timeline.ask()
-                batch = next(batches, None)
+                try:
+                    batch = next(batches, None)
+                except Exception as error:
+                    self._run.metrics.failed(error)
+                    raise
                 if batch is None:
                     return
                 timeline.give()
@@ -149,6 +154,7 @@ class Run:
         self.seed = manifest.train.seed
         if self.seed is not None:
             sources.seed_everything(self.backend, self.seed)
+        self.device, clock = _device_and_clock(self.backend)
         self.metrics = TrainerMetrics(self)
         self.values: dict[str, float] = {}
         self.opaque = False  # whether the loop's time cannot be seen
@@ -158,11 +164,11 @@ class Run:
             by_role[array.role].append(array.name)
         self.inputs, self.targets = by_role["Input"], by_role["Target"]
         self.weights, self.extras = by_role["Weight"], by_role["Extra"]
-        self.device, clock = _device_and_clock(self.backend)
         self._train_source = sources.train_source(manifest, volumes, self.device)
         self.train = Batches(self, "train", self._train_source, clock)
         validation = sources.validation_source(manifest, volumes, self.device)
         self.validation = Batches(self, "validation", validation, clock) if validation else None
+        self.metrics.opened = time.perf_counter()
 
     @classmethod
     def from_environment(cls) -> "Run":
@@ -268,6 +274,7 @@ class Run:
     def stop(self, exit_code: contract.ExitCode) -> None:
         """Ask the loop to end: now if it waits for the feed, else at the next batch. Called by signal handlers."""
         self._stop = exit_code
+        self.metrics.state = "draining"
         if self.engine != "Feed":
             return  # a DataLoader that is left in the middle of a batch has its workers print tracebacks
         if self.train.timeline.asking or (self.validation is not None and self.validation.timeline.asking):

@@ -83,8 +83,13 @@ class Timeline:
     ----------
     clock
         `HostClock`, or a device's.
-    on_wait, on_step
-        Called with the seconds of every wait and step but the first.
+    on_wait, on_step, on_iteration
+        Called with the seconds of every wait and step but the first, and of both together when the step is over.
+
+    Attributes
+    ----------
+    until_first_step
+        Seconds from having the first batch to the end of the first step; None before that.
     """
 
     def __init__(
@@ -92,10 +97,15 @@ class Timeline:
         clock: Clock | None = None,
         on_wait: Callable[[float], None] = lambda _: None,
         on_step: Callable[[float], None] = lambda _: None,
+        on_iteration: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._clock = clock or HostClock()
         self.waits, self.steps = Durations(on_wait), Durations(on_step)
+        self.until_first_step: float | None = None
         self.asking = False
+        self._on_iteration = on_iteration
+        self._waited = 0.0  # for the batch whose step comes next
+        self._first_given: Any = None
         self._asked: Any = None
         self._given: Any = None
         self._marked: Any = None
@@ -117,6 +127,8 @@ class Timeline:
         self.asking = False
         self._pending.append((self.waits, self._asked, now))
         self._given, self._marked = now, None
+        if self._first_given is None:
+            self._first_given = now
 
     def mark(self) -> None:
         """Note that a step seems over; counts if no batch is asked for after it, as at the end of Keras' epochs."""
@@ -133,4 +145,11 @@ class Timeline:
     def _settle(self) -> None:
         while self._pending and self._clock.known(self._pending[0][2]):
             durations, start, stop = self._pending.popleft()
-            durations.add(self._clock.seconds(start, stop))
+            seconds = self._clock.seconds(start, stop)
+            if durations is self.waits:
+                self._waited = seconds
+            elif self.until_first_step is None:
+                self.until_first_step = self._clock.seconds(self._first_given, stop)
+            else:
+                self._on_iteration(self._waited + seconds)
+            durations.add(seconds)

@@ -1,0 +1,24 @@
+"""docs/reference/metrics.md is what a trainer shows, no more and no less."""
+
+from metrics_page import documented, exposed
+
+TRAIN = """
+from prometheus_client import generate_latest
+
+def train(run):
+    for epoch in run.epochs():
+        for batch in run.train:
+            run.report(loss=0.5, learning_rate=0.1)
+        for batch in run.validation:
+            pass
+    with open("page", "wb") as file:
+        file.write(generate_latest(run.metrics.registry))
+"""
+
+
+def test_the_page_has_every_series_of_a_run_and_no_other(project):
+    ended = project.run("spec.loader.residency=Memory", code=TRAIN)
+    assert ended.code == 0, ended.errors
+    live = exposed((project.folder / "page").read_text())
+    assert len(live) > 30
+    assert documented("Trainer") == live, "run `make generate`"
