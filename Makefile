@@ -69,6 +69,14 @@ cluster: $(call installed,test)  ## start a Kubernetes with one node, and leave 
 cluster-down: $(call installed,test)  ## end that Kubernetes; only its programs and images stay, in .cache
 	@PYTHONPATH=tests .venv/bin/python -m cluster down
 
+.PHONY: pictures
+pictures: $(call installed,test)  ## draw the dashboards for the docs from pipelines that really run (root and Go)
+	PICTURES=1 .venv/bin/pytest tests/e2e/test_monitoring.py $(ARGS)
+
+.PHONY: docs
+docs: $(call installed,test)  ## make the pages of docs/ in .cache/docs
+	.venv/bin/sphinx-build --quiet --fail-on-warning --builder html docs .cache/docs
+
 .PHONY: images
 images: $(call installed,test)  ## build the images of the trainer and the operator
 	@PYTHONPATH=tests .venv/bin/python -m cluster images
@@ -104,6 +112,7 @@ generate: $(call installed,lint)  ## remake every generated file; one line for e
 	cp crds/*.yaml charts/feedline/files/crds/
 	$(PYTHON) benchmarks/readme.py
 	.venv/bin/python charts/readme.py
+	.venv/bin/python docs/generate/metrics.py
 
 # Compared with what lay there before, not with git: a change that is not committed yet is nobody's mistake.
 .PHONY: generated-is-current

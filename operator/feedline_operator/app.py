@@ -77,7 +77,6 @@ class App:
 
     def seen(self, kind: Kind, type_: str | None, thing: Mapping[str, Any]) -> None:
         """Take news from a watch: an object that is there (None after a LIST), has changed, or is DELETED."""
-        self._health.heard(kind)
         self._metrics.watched(kind, type_ or "LISTED")
         key = self._store.remove(kind, thing) if type_ == "DELETED" else self._store.put(kind, thing)
         if key is not None:

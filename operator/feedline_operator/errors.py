@@ -25,6 +25,10 @@ class InvalidError(ClusterError):
     """The object is wrong (422), and will be tomorrow."""
 
 
+class JobRefusedError(ClusterError):
+    """A namespace does not take a pipeline's Job. The pipeline says so; nothing is wrong with the operator."""
+
+
 class BusyError(ClusterError):
     """The server asks for patience (429, 5xx); `retry_after_seconds` is how long, 0 if it did not say."""
 

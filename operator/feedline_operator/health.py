@@ -5,7 +5,6 @@ its queue is stuck. It is not unhealthy because the API server is away, or becau
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -46,7 +45,6 @@ class Health:
         self._elector = elector
         self._metrics = metrics
         self._lag = 0.0
-        self._heard: dict[str, float] = {}
         metrics.gauge("feedline_operator_active", "1 where this replica leads.", lambda: float(elector.leading()))
         metrics.gauge("feedline_operator_queue_length", "Pipelines that wait for a worker.", lambda: len(queue))
         metrics.gauge(
@@ -57,15 +55,6 @@ class Health:
         metrics.gauge(
             "feedline_operator_loop_lag_seconds", "How late the event loop was in the last second.", lambda: self._lag
         )
-
-    def heard(self, kind: str) -> None:
-        """Take note that a watch said something."""
-        if kind not in self._heard:
-            name = f"feedline_operator_watch_{kind}_last_event_timestamp_seconds"
-            self._metrics.gauge(
-                name, f"When the watch of {kind}s last said something, in Unix time.", lambda: self._heard[kind]
-            )
-        self._heard[kind] = time.time()
 
     async def measure(self) -> None:
         """Measure the event loop's lag until cancelled."""

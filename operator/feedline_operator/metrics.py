@@ -1,6 +1,7 @@
 """What the operator says to Prometheus about itself, in counters and histograms that bear no pipeline's name."""
 
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -49,11 +50,11 @@ class Metrics:
         )
         self._reconciles = Counter(
             "feedline_operator_reconcile_total",
-            "Looks at a pipeline, by result: success, conflict, error, fault or not_leading.",
+            "Looks at a pipeline, by result: success, conflict, refused, error, fault or not_leading.",
             ["result"],
             registry=registry,
         )
-        for result in ("success", "conflict", "error", "fault", "not_leading"):
+        for result in ("success", "conflict", "refused", "error", "fault", "not_leading"):
             self._reconciles.labels(result)
         self._reconcile_seconds = Histogram(
             "feedline_operator_reconcile_duration_seconds",
@@ -78,6 +79,12 @@ class Metrics:
             "feedline_operator_watch_events_total",
             "Events that the watches brought; LISTED is an object that was there when a watch began.",
             ["kind", "type"],
+            registry=registry,
+        )
+        self._heard = Gauge(
+            "feedline_operator_watch_last_event_timestamp_seconds",
+            "When a watch last said something, in Unix time.",
+            ["kind"],
             registry=registry,
         )
         self._finished = Counter(
@@ -128,6 +135,7 @@ class Metrics:
     def watched(self, kind: str, type_: str) -> None:
         """Count an event of a watch."""
         self._watched.labels(kind, type_).inc()
+        self._heard.labels(kind).set(time.time())
 
     def status_written(self, before: Object, after: Object) -> None:
         """Count what a write of a status has told: an end, a first start, an attempt that is to be replaced."""

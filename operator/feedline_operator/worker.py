@@ -20,6 +20,7 @@ from feedline_operator.errors import (
     ExistsError,
     GoneError,
     InvalidError,
+    JobRefusedError,
     NotLeadingError,
     RefusedError,
     StaleError,
@@ -117,7 +118,7 @@ class Workers:
             patience = error.retry_after_seconds if isinstance(error, BusyError) else 0.0
             delay = self._queue.retry(key, patience)
             logger.warning("%s/%s: %s; again in %.0f s", *key, error, delay)
-            return "error"
+            return "refused" if isinstance(error, JobRefusedError) else "error"
         except Exception:
             delay = self._queue.retry(key)
             logger.exception("%s/%s: not reconciled, which is a fault of the operator; again in %.0f s", *key, delay)
@@ -171,7 +172,7 @@ class Workers:
             return await self._create_or_find_job(key, body)
         except (RefusedError, InvalidError) as error:
             await self._refused(key, Refusal(clean(str(error)), invalid=isinstance(error, InvalidError)))
-            raise
+            raise JobRefusedError(str(error)) from error
 
     async def _create_or_find_job(self, key: Key, body: Any) -> Any:
         try:

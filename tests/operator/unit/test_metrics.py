@@ -40,6 +40,7 @@ PER_PIPELINE = {
     *("report_feed_samples_per_second", "report_model_samples_per_second", "report_duration_seconds", "accelerators"),
 }
 OWN = {
+    "feedline_operator_watch_last_event_timestamp_seconds",
     "feedline_operator_build_info",
     "feedline_operator_reconcile",
     "feedline_operator_reconcile_duration_seconds",
@@ -156,14 +157,12 @@ def test_the_names_of_the_operators_own_series_are_these():
             return True
 
     async def main():
-        health = Health(WorkQueue(), None, Elector(), metrics, [])
-        health.heard("pod")
-        health.heard("pod")
+        Health(WorkQueue(), None, Elector(), metrics, [])
         await asyncio.sleep(0)
         return metrics.text()
 
     text = simulate(main())
-    assert set(families(text)) == {*OWN, "feedline_operator_watch_pod_last_event_timestamp_seconds"}
+    assert set(families(text)) == set(OWN)
     assert samples(text, "feedline_operator_active") == {by(): 1}
 
 
@@ -175,8 +174,10 @@ def test_calls_and_looks_are_counted():
     text = metrics.text()
     assert samples(text, "feedline_operator_api_requests_total") == {by("patch", "trainingpipelines/status", "200"): 1}
     assert samples(text, "feedline_operator_watch_events_total") == {by("pod", "MODIFIED"): 1}
+    assert set(samples(text, "feedline_operator_watch_last_event_timestamp_seconds")) == {by("pod")}
     assert samples(text, "feedline_operator_reconcile_total") == {
-        by(result): float(result == "success") for result in ("success", "conflict", "error", "fault", "not_leading")
+        by(result): float(result == "success")
+        for result in ("success", "conflict", "refused", "error", "fault", "not_leading")
     }
 
 

@@ -113,6 +113,9 @@ class Scene:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    def looks(self, result):
+        return self.metrics.registry.get_sample_value("feedline_operator_reconcile_total", {"result": result})
+
     def state(self):
         conditions = self.store.observe(KEY).pipeline["status"]["conditions"]
         return conditions[0]["reason"], conditions[0]["message"]
@@ -169,6 +172,9 @@ def test_a_quota_is_told_of_and_tried_again(play):
 
     scene = play(prepare, 30, pipeline=pipeline())
     assert scene.state() == ("Pending", "exceeded quota: jobs=1")
+    # The alert on the operator's errors must not be about a namespace that has enough.
+    assert scene.looks("refused") >= 3
+    assert scene.looks("error") == 0
 
 
 def test_a_job_that_is_wrong_as_such_ends_the_pipeline(play):
