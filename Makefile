@@ -96,6 +96,7 @@ lint: $(call installed,lint) generated-is-current  ## check format, lint, types,
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
+	MYPYPATH=dashboards .venv/bin/mypy dashboards/*.py
 	.venv/bin/lint-imports --no-logo
 
 .PHONY: format
@@ -112,6 +113,7 @@ generate: $(call installed,lint)  ## remake every generated file; one line for e
 	cp crds/*.yaml charts/feedline/files/crds/
 	$(PYTHON) benchmarks/readme.py
 	.venv/bin/python charts/readme.py
+	.venv/bin/python dashboards/generate.py
 	.venv/bin/python docs/generate/metrics.py
 
 # Compared with what lay there before, not with git: a change that is not committed yet is nobody's mistake.
