@@ -114,7 +114,7 @@ generate: $(call installed,lint)  ## remake every generated file; one line for e
 	$(PYTHON) benchmarks/readme.py
 	.venv/bin/python charts/readme.py
 	.venv/bin/python dashboards/generate.py
-	.venv/bin/python docs/generate/metrics.py
+	for page in api codes cli metrics; do .venv/bin/python docs/generate/$$page.py; done
 
 # Compared with what lay there before, not with git: a change that is not committed yet is nobody's mistake.
 .PHONY: generated-is-current
