@@ -92,12 +92,14 @@ endif
 	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: lint
-lint: $(call installed,lint) generated-is-current  ## check format, lint, types, layers and generated files
+lint: $(call installed,lint) generated-is-current  ## check format, lint, types, layers, images, workflows and generated files
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	MYPYPATH=dashboards .venv/bin/mypy dashboards/*.py
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/hadolint operator/Dockerfile trainer-image/Dockerfile
+	.venv/bin/zizmor --offline --quiet .github/workflows
 
 .PHONY: format
 format: $(call installed,lint)  ## put the code into its format and repair what ruff can

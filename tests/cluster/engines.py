@@ -1,7 +1,7 @@
 """What builds images here: docker if an engine answers, else buildah with all it stores below `.cache/cluster/`.
 
-An engine builds a Dockerfile, runs a command in an image, and hands an image over as an OCI archive. It knows neither
-which images there are nor what goes into them.
+An engine builds a Dockerfile, says how to run a command in an image, and hands an image over as an OCI archive. It
+knows neither which images there are nor what goes into them.
 """
 
 import base64
@@ -15,12 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster import oci, packages
+from cluster import build, bundle, oci, packages
 from cluster.build import CACHE
 from cluster.errors import ClusterError, NotHereError
 
@@ -53,7 +54,7 @@ class Engine(Protocol):
         """Return what every image here is made of, besides the files of the repository."""
 
     def build(self, dockerfile: str, name: str, arguments: Mapping[str, str]) -> None:
-        """Build an image from the repository's root."""
+        """Build an image from the repository's root, of the layers that are there as far as they go."""
 
     def has(self, name: str) -> bool:
         """Return whether the image was built."""
@@ -70,8 +71,12 @@ class Engine(Protocol):
     def parts(self, name: str) -> list[Part]:
         """Return what a node needs to have the image, in order: what it has already need not be written."""
 
-    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the image, as its user and with its environment."""
+    def container(self, name: str, *command: str) -> AbstractContextManager[Sequence[str]]:
+        """Yield what runs a command in the image as a pod would.
+
+        It is the first process, with the image's user and environment, no capability, no network, and a root that
+        cannot be written but for /tmp. Signals are handed on to it, and its exit code is handed back.
+        """
 
 
 def engine() -> Engine:
@@ -125,9 +130,11 @@ class Docker:
     def parts(self, name: str) -> list[Part]:
         return [Part(name, lambda path: self.save(name, path))]
 
-    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        options = ("--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", "--entrypoint", command[0])
-        return _run("docker", "run", *options, name, *command[1:])
+    @contextlib.contextmanager
+    def container(self, name: str, *command: str) -> Iterator[Sequence[str]]:
+        limits = ("--read-only", "--tmpfs", "/tmp", "--network", "none", "--cap-drop", "ALL")
+        limits += ("--security-opt", "no-new-privileges")
+        yield ("docker", "run", "--rm", *limits, "--entrypoint", command[0], name, *command[1:])
 
 
 class Buildah:
@@ -137,19 +144,28 @@ class Buildah:
         recipe = hashlib.sha256(repr((_BASE_RECIPE, _NOT_IN_BASE)).encode()).hexdigest()
         locked = re.search(r"^uv==(\S+)", (ROOT / "requirements/bootstrap.txt").read_text(), re.MULTILINE)
         assert locked is not None
-        self._base = f"feedline.dev/base:{recipe[:16]}"
+        self.base = f"feedline.dev/base:{recipe[:16]}"
         self._uv = f"feedline.dev/uv:{locked[1]}"
         self._storage = STORE / "storage"
         self._command = ("buildah", "--storage-driver", "overlay", "--root", str(self._storage))
         self._command += ("--runroot", str(STORE / "run"))
 
     def inputs(self) -> str:
-        return f"{self._base} {self._uv}"
+        return f"{self.base} {self._uv}"
 
-    def build(self, dockerfile: str, name: str, arguments: Mapping[str, str]) -> None:
+    def build(
+        self,
+        dockerfile: str,
+        name: str,
+        arguments: Mapping[str, str],
+        *,
+        context: Path = ROOT,
+        anew: bool = False,
+    ) -> None:
+        """Build an image; `anew` makes every layer again, whichever are there."""
         # What a build that was killed has left: gigabytes.
         _output(*self._command, "rm", "--all")
-        if not self.has(self._base):
+        if not self.has(self.base):
             self._make_base()
         if not self.has(self._uv):
             self._make_uv()
@@ -158,12 +174,12 @@ class Buildah:
         with _uv_settings() as settings:
             self._build(
                 name,
-                *("--file", str(ROOT / dockerfile), "--layers", "--force-rm"),
-                *_arguments({**arguments, "BASE": self._base, "UV": self._uv}),
+                *("--file", str(context / dockerfile), "--layers", "--force-rm", *(["--no-cache"] if anew else [])),
+                *_arguments({**arguments, "BASE": self.base, "UV": self._uv}),
                 *("--secret", f"id=uv.toml,src={settings}"),
                 # The environment that this runs in was made of the same packages: they are there already.
                 *("--volume", f"{cache}:/var/cache/uv", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
-                str(ROOT),
+                str(context),
             )
 
     def has(self, name: str) -> bool:
@@ -173,18 +189,22 @@ class Buildah:
         listed = _output(*self._command, "images", "--format", "{{.Name}}:{{.Tag}}").split()
         for other in set(listed) - {name}:
             if other.startswith(f"{name.partition(':')[0]}:"):
-                _output(*self._command, "rmi", other)
+                self.remove(other)
+
+    def remove(self, name: str) -> None:
+        """Remove an image, and what only it was made of."""
+        _output(*self._command, "rmi", name)
 
     def config(self, name: str) -> dict[str, Any]:
-        config: dict[str, Any] = json.loads(self._image(name).config)["config"]
+        config: dict[str, Any] = json.loads(self.image(name).config)["config"]
         return config
 
     def save(self, name: str, path: Path) -> None:
-        oci.write_archive(path, name, self._image(name))
+        oci.write_archive(path, name, self.image(name))
 
     def parts(self, name: str) -> list[Part]:
         """Return the layers below the topmost as a part of their own: they are gigabytes, and seldom change."""
-        image = self._image(name)
+        image = self.image(name)
         below = oci.foundation(image)
         below_name = oci.foundation_name(image)
         digests = {layer.digest for layer in below.layers}
@@ -193,10 +213,14 @@ class Buildah:
             Part(name, lambda path: oci.write_archive(path, name, image, leave_out=digests)),
         ]
 
-    def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+    @contextlib.contextmanager
+    def container(self, name: str, *command: str) -> Iterator[Sequence[str]]:
+        runtime = build.program("runc", build.RUNC)
         container = _output(*self._command, "from", "--pull-never", name).strip()
         try:
-            return _run(*self._command, "run", "--isolation", "chroot", container, "--", *command)
+            root = _output(*self._command, "mount", container).strip()
+            with bundle.make(Path(root), self.config(name), command) as folder:
+                yield bundle.command(runtime, folder)
         finally:
             _output(*self._command, "rm", container)
 
@@ -213,7 +237,7 @@ class Buildah:
             excluded = [f"--exclude=./{pattern}" for pattern in _NOT_IN_BASE]
             _output("tar", "-C", str(system), *excluded, "-cf", str(context / "base.tar"), ".")
             (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
-            self._build(self._base, str(context))
+            self._build(self.base, str(context))
 
     def _make_uv(self) -> None:
         with tempfile.TemporaryDirectory(dir=SCRATCH) as context:
@@ -221,7 +245,7 @@ class Buildah:
             Path(context, "Dockerfile").write_text("FROM scratch\nCOPY uv /uv\n")
             self._build(self._uv, context)
 
-    def _image(self, name: str) -> oci.Image:
+    def image(self, name: str) -> oci.Image:
         """Return an image, layers and all, from the places where containers/storage keeps it."""
         config = json.loads(_output(*self._command, "inspect", "--type", "image", name))["Config"].encode()
         stored = json.loads((self._storage / "overlay-layers/layers.json").read_text())

@@ -10,14 +10,20 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+import psutil
 
 from cluster import engines, oci
 from cluster.engines import ROOT, SCRATCH, STORE
 
 BACKENDS = ("keras", "tensorflow", "pytorch")
+RUN_SECONDS = 240
+
+TRAINER_DOCKERFILE, OPERATOR_DOCKERFILE = DOCKERFILES = ("trainer-image/Dockerfile", "operator/Dockerfile")
 
 _COMMON = (".dockerignore", "LICENSE", "README.md", "pyproject.toml", "requirements/bootstrap.txt")
 
@@ -42,7 +48,7 @@ def build_images(backends: Sequence[str] = BACKENDS, *, operator: bool = True) -
     ClusterError
         A build failed.
     """
-    with _alone() as engine:
+    with alone() as engine:
         names = {backend: _trainer(engine, backend) for backend in backends}
         if operator:
             names["operator"] = _operator(engine)
@@ -52,7 +58,7 @@ def build_images(backends: Sequence[str] = BACKENDS, *, operator: bool = True) -
 def ensure_images(cluster: Node, backends: Sequence[str] = BACKENDS, *, operator: bool = True) -> dict[str, str]:
     """Build what is missing here, import what the node lacks, and return the names as `build_images` does."""
     names = build_images(backends, operator=operator)
-    with _alone() as engine, tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+    with alone() as engine, tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         path = Path(folder, "image.tar")
         for name in names.values():
             if not cluster.has_image(name):
@@ -65,7 +71,7 @@ def ensure_images(cluster: Node, backends: Sequence[str] = BACKENDS, *, operator
 
 def image_archive(name: str) -> Path:
     """Write a built image, whole, as an archive below ``.cache/cluster/``; the caller removes it."""
-    with _alone() as engine:
+    with alone() as engine:
         path = _archives() / f"{name.replace('/', '-').replace(':', '-')}.tar"
         engine.save(name, path)
         return path
@@ -80,24 +86,54 @@ def data_image(folder: Path, name: str) -> Path:
 
 def config(name: str) -> dict[str, Any]:
     """Return the configuration of a built image: User, Env, Entrypoint and so on."""
-    with _alone() as engine:
+    with alone() as engine:
         return engine.config(name)
 
 
 def run(name: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a built image, as its user and with its environment."""
-    with _alone() as engine:
-        return engine.run(name, *command)
+    """Run a command in a built image, as a pod would."""
+    with alone() as engine, engine.container(name, *command) as words:
+        return subprocess.run(words, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+
+
+@contextlib.contextmanager
+def running(name: str, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a built image, as `run` does, and end it, if it still runs, at the end."""
+    with (
+        alone() as engine,
+        engine.container(name, *command) as words,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                for contained in psutil.Process(process.pid).children():  # runc clears up once they are gone
+                    contained.kill()
+                process.terminate()
+
+
+def sources() -> list[Path]:
+    """Return every file that may go into an image, as the Dockerfiles' contexts have it."""
+    locks = (f"requirements/{name}.txt" for name in (*BACKENDS, "operator"))
+    folders = ("operator/feedline_operator", "trainer-image/feedline")
+    return list(_files(*_COMMON, *DOCKERFILES, *locks, *folders))
+
+
+def version() -> str:
+    """Return the project's version, which the images bear as a label."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
 
 
 def _trainer(engine: engines.Engine, backend: str) -> str:
-    sources = (f"requirements/{backend}.txt", "trainer-image/feedline")
-    return _built(engine, f"trainer-{backend}", "trainer-image/Dockerfile", sources, {"BACKEND": backend})
+    own = (f"requirements/{backend}.txt", "trainer-image/feedline")
+    return _built(engine, f"trainer-{backend}", TRAINER_DOCKERFILE, own, {"BACKEND": backend})
 
 
 def _operator(engine: engines.Engine) -> str:
-    sources = ("requirements/operator.txt", "trainer-image/feedline", "operator/feedline_operator")
-    return _built(engine, "operator", "operator/Dockerfile", sources, {})
+    own = ("requirements/operator.txt", "trainer-image/feedline", "operator/feedline_operator")
+    return _built(engine, "operator", OPERATOR_DOCKERFILE, own, {})
 
 
 def _built(
@@ -109,7 +145,7 @@ def _built(
         digest.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     name = f"{repository}:{digest.hexdigest()[:16]}"
     if not engine.has(name):
-        engine.build(dockerfile, name, arguments)
+        engine.build(dockerfile, name, {**arguments, "VERSION": version()})
         engine.remove_others(name)
     return name
 
@@ -127,8 +163,8 @@ def _archives() -> Path:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[engines.Engine]:
-    """Hold the store, which two runs must not change at the same time; what a killed run has left goes first."""
+def alone() -> Iterator[engines.Engine]:
+    """Yield the engine, and hold its store, which no two runs may change at once; what a killed run left goes first."""
     STORE.mkdir(parents=True, exist_ok=True)
     with (STORE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

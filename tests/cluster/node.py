@@ -233,6 +233,8 @@ class NodeCluster(ApiCluster):
             f"--node-ip={self.address}",
             f"--root-dir={self.folder}/kubelet",
             f"--cert-dir={self.folder}/kubelet/pki",
+            # cAdvisor asks containerd by itself which container is whose.
+            f"--containerd={self.folder}/containerd.sock",
         ]
         self.processes.start("kubelet", self._sandbox.inside([self._programs["kubelet"], *flags]))
 

@@ -115,6 +115,13 @@ def write_archive(path: Path, name: str, image: Image, leave_out: Collection[str
         partial.unlink(missing_ok=True)
 
 
+def blobs(archive: Path) -> set[str]:
+    """Return the digests of what lies in an archive."""
+    with tarfile.open(archive) as tar:
+        paths = (Path(name) for name in tar.getnames())
+        return {f"{path.parent.name}:{path.name}" for path in paths if path.parts[0] == "blobs"}
+
+
 class _Checked:
     """A layer as a file to read from, hashed on the way."""
 
