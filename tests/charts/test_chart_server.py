@@ -56,7 +56,7 @@ def test_the_server_takes_every_object_of_every_case(server, case):
     """Strictly: a field that no kind has would otherwise be dropped in silence."""
     for name in ("team-a", "team-b", NAMESPACE):
         server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered("--values", case)})
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered("--values", case, tests=True)})
     dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
     assert not [line for line in server.kubectl(*dry, input=listed).stderr.splitlines() if "arning" in line]
 
@@ -126,14 +126,14 @@ def test_the_releases_secret_is_small(installed):
 def test_the_operators_pod_may_run_where_only_restricted_pods_may(server, restricted):
     """Pod Security looks at pods, not at Deployments: the template is offered as a pod."""
     for args in ((), ("--values", CHART / "ci" / "private-registry-values.yaml")):
-        documents = {each["kind"]: each for each in rendered(*args, namespace=restricted)}
-        template = documents["Deployment"]["spec"]["template"]
-        spec = {name: value for name, value in template["spec"].items() if name != "serviceAccountName"}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": restricted}, "spec": spec}
-        server.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod))
-        spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
-        refused = server.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
-        assert "violates PodSecurity" in refused.stderr
+        documents = {each["kind"]: each for each in rendered(*args, namespace=restricted, tests=True)}
+        for full in (documents["Deployment"]["spec"]["template"]["spec"], documents["Pod"]["spec"]):
+            spec = {name: value for name, value in full.items() if name != "serviceAccountName"}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": restricted}, "spec": spec}
+            server.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod))
+            spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+            refused = server.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
+            assert "violates PodSecurity" in refused.stderr
 
 
 def test_viewers_see_pipelines_and_editors_change_them(installed):

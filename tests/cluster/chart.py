@@ -48,9 +48,10 @@ def helm(*args: str | Path, cluster: Cluster | None = None, check: bool = True) 
     return done
 
 
-def rendered(*args: str | Path, namespace: str = NAMESPACE) -> list[dict]:
-    """Return the objects that `helm template` makes with these arguments, those of `helm test` left out."""
-    return [document for document in yaml.safe_load_all(_template(namespace, *args)) if document]
+def rendered(*args: str | Path, namespace: str = NAMESPACE, tests: bool = False) -> list[dict]:
+    """Return the objects that `helm template` makes with these arguments; those of `helm test` only if `tests`."""
+    arguments = args if tests else ("--skip-tests", *args)
+    return [document for document in yaml.safe_load_all(_template(namespace, *arguments)) if document]
 
 
 def rights(*args: str | Path, namespace: str = NAMESPACE) -> list[dict]:
@@ -61,7 +62,7 @@ def rights(*args: str | Path, namespace: str = NAMESPACE) -> list[dict]:
 
 @functools.cache
 def _template(namespace: str, *args: str | Path) -> str:
-    return helm("template", RELEASE, CHART, "--namespace", namespace, "--skip-tests", *_KUBERNETES, *args).stdout
+    return helm("template", RELEASE, CHART, "--namespace", namespace, *_KUBERNETES, *args).stdout
 
 
 def image_values(images: dict[str, str]) -> Iterator[str]:

@@ -23,7 +23,10 @@ def demo() -> int:
         Path(folder).chmod(0o755)
         _say("A Kubernetes with one node is up. The images come next, which takes minutes the first time.")
         images = ensure_images(cluster, ["pytorch"])
-        _say(f"$ helm install {chart.RELEASE} charts/feedline --namespace {chart.NAMESPACE} --create-namespace")
+        _say(
+            f"$ helm upgrade --install {chart.RELEASE} charts/feedline --namespace {chart.NAMESPACE} --create-namespace "
+            "--wait --set operator.statusIntervalSeconds=1 --set-string … (the images that were built here)"
+        )
         _out(chart.install(cluster, images, "--set", "operator.statusIntervalSeconds=1").rstrip())
         cluster.kubectl("create", "namespace", NAMESPACE)
         cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")

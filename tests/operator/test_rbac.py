@@ -2,7 +2,8 @@
 
 import pytest
 from cluster import audit, chart
-from cluster.operators import NAMESPACE, eventually
+from cluster.operators import NAMESPACE, eventually, running
+from cluster.world import World
 
 USER = f"system:serviceaccount:{NAMESPACE}:feedline-operator"
 RULES = [rule for document in chart.rights() for rule in document.get("rules", ())]
@@ -58,6 +59,19 @@ def test_what_is_asked_is_allowed_and_what_is_allowed_is_asked(world):
     }
     assert walked() | began == ALLOWED
     assert not [each for each in records() if each.code in {401, 403}]
+
+
+def test_an_operator_of_one_namespace_needs_no_right_elsewhere(bare_cluster, tmp_path):
+    with World.new(bare_cluster) as world:
+        bare_cluster.apply(chart.rights("--set", f"fullnameOverride=narrow,watch.namespaces={{{world.namespace}}}"))
+        credentials = bare_cluster.kubeconfig_for(NAMESPACE, "narrow-operator")
+        settings = {"FEEDLINE_NAMESPACES": world.namespace, "FEEDLINE_LEASE_NAME": "narrow-operator"}
+        with running(bare_cluster, tmp_path, kubeconfig=credentials, environment=settings):
+            world.submit("digits")
+            world.runs("digits")
+        asked = ("--kubeconfig", str(credentials), "auth", "can-i", "list", "pods", "-n")
+        assert bare_cluster.kubectl(*asked, world.namespace, check=False).stdout.strip() == "yes"
+        assert bare_cluster.kubectl(*asked, "default", check=False).stdout.strip() == "no"
 
 
 def test_its_rights_are_few():
