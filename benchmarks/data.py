@@ -31,6 +31,8 @@ class Data:
 
     folder: Path
     rows: int
+    cold: bool = False
+    """Whether what a way opens is left as it lies on the disk."""
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -43,8 +45,8 @@ class Data:
         return {"features": self.folder / "parts" / "features-*.npy", "labels": self.folder / "labels.npy"}
 
 
-def prepare(root: Path, rows: int) -> Data:
-    """Generate the files below `root` unless they are there, and bring them into the page cache.
+def prepare(root: Path, rows: int, *, warm: bool = True) -> Data:
+    """Generate the files below `root` unless they are there, and bring them into the page cache if `warm`.
 
     Raises
     ------
@@ -55,7 +57,8 @@ def prepare(root: Path, rows: int) -> Data:
     try:
         if not folder.is_dir():
             _generate(folder, rows)
-        _warm(folder)
+        if warm:
+            _warm(folder)
     except OSError as error:
         raise StorageError(
             f"{folder}: the data cannot be written or read ({error.strerror}): it needs {2 * rows * ROW_BYTES:,} bytes"
@@ -100,7 +103,7 @@ def mapped(data: Data) -> dict[str, NDArray[Any]]:
     """Return the arrays as `numpy.load` maps them, as plain ndarrays, with every page mapped into this process."""
     # A memmap is a subclass whose every view runs Python code; whoever cares for speed takes the array under it.
     arrays = {name: np.asarray(np.load(path, mmap_mode="r")) for name, path in data.paths.items()}
-    for array in arrays.values():
+    for array in () if data.cold else arrays.values():
         # One byte a page: a long run would have met the page faults once, and no way is to meet them for another.
         array.reshape(-1).view(np.uint8)[:: 4 << 10].max()
     return arrays

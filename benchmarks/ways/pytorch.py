@@ -97,6 +97,7 @@ def training_loop(data: Data, batch_size: int, *, engine: str) -> Measure:
 MAKERS = {
     "dataloader-0": partial(data_loader, workers=0),
     "dataloader-2": partial(data_loader, workers=2),
+    "dataloader-8": partial(data_loader, workers=8),
     "getitems-0": partial(data_loader_by_the_batch, workers=0),
     "getitems-2": partial(data_loader_by_the_batch, workers=2),
     "tensordataset": tensor_dataset,

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ _SCRATCH_BYTES = 4 << 20
 _SAMPLED_ROWS = 64
 
 
+class Mapped(NamedTuple):
+    """Rows of a file that are used, ``[rows, row_bytes]`` uint8, from its row `first` on."""
+
+    file: File
+    rows: NDArray[np.uint8]
+    first: int
+
+
 class Array:
     """Rows of one or several files, read as one array.
 
@@ -36,7 +44,8 @@ class Array:
     rows
         Number of rows.
     mapped
-        Each file with its rows in use, ``[rows, row_bytes]`` uint8; nothing where the rows were read into memory.
+        Each file with its rows in use, ``[rows, row_bytes]`` uint8, and the first of them as the file counts; nothing
+        where the rows were read into memory.
     """
 
     def __init__(self, name: str, files: Sequence[File], start: int, stop: int, *, in_memory: bool) -> None:
@@ -46,7 +55,7 @@ class Array:
         self.modified_ns = max(file.modified_ns for file in files)
         self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
         self.rows = stop - start
-        self.mapped: list[tuple[File, NDArray[np.uint8]]] = []
+        self.mapped: list[Mapped] = []
         self._parts: list[NDArray[np.uint8]] = []
         begin = 0
         for file in files:
@@ -58,12 +67,17 @@ class Array:
                 if in_memory:
                     file.verify()
                 else:
-                    self.mapped.append((file, part))
+                    self.mapped.append(Mapped(file, part, first_row))
             begin = end
         if in_memory and len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
         self._starts = np.cumsum([0] + [len(part) for part in self._parts[:-1]])
         self._scratch = threading.local()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all rows."""
+        return self.rows * self.row_bytes
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile.
@@ -128,7 +142,12 @@ class Arrays(Mapping[str, Array]):
     @property
     def bytes(self) -> int:
         """Bytes of all rows of all arrays."""
-        return self.rows * sum(array.row_bytes for array in self.values())
+        return sum(array.bytes for array in self.values())
+
+    @property
+    def residency(self) -> Residency:
+        """What `open_arrays` was asked for."""
+        return cast("Residency", self._arguments[2])
 
     def verify(self) -> None:
         """Raise `DataError` if a mapped file was cut short or written to since it was opened."""
@@ -177,8 +196,8 @@ def open_arrays(
     rows
         Start and stop of the rows to use, of the rows of all files together; all by default.
     residency
-        ``"mapped"`` maps the files and leaves it to the kernel what stays in memory, ``"memory"`` reads them into
-        memory now, ``"auto"`` maps.
+        ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
+        and leaves it to the kernel; ``"memory"`` reads them into memory now.
 
     Raises
     ------

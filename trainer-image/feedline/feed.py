@@ -10,7 +10,7 @@ import time
 import warnings
 import weakref
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -61,6 +61,8 @@ class FeedStats:
     """Page faults of the gather threads that needed no disk."""
     major_faults: int
     """Page faults of the gather threads that waited for the disk."""
+    paging: Mapping[str, str]
+    """For each mapped array how its rows come into memory, and why, as a sentence."""
 
 
 class Feed:
@@ -319,6 +321,7 @@ class Feed:
             queue_capacity=gatherer.capacity * gatherer.batches_per_slot if gatherer else 0,
             minor_faults=gatherer.work.minor_faults if gatherer else 0,
             major_faults=gatherer.work.major_faults if gatherer else 0,
+            paging={name: choice.in_words() for name, choice in gatherer.choices.items()} if gatherer else {},
         )
 
     def close(self) -> None:

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from feedline.arrays import Array, Arrays
 from feedline.errors import UsageError
+from feedline.limits import memory_bytes
 from feedline.order import Plan, Shuffle, order
+from feedline.pagein import Choice, PageIn, slots_ahead
 from feedline.slots import Allocate, Pool, aligned
 
 SLOT_BYTES = 8 << 20
@@ -129,6 +131,9 @@ class Gatherer:
         batch_rows = plan.local_batch_size
         batch_bytes = sum(aligned(batch_rows * array.row_bytes) for array in arrays.values())
         self.batches_per_slot = max(1, min(SLOT_BYTES // batch_bytes, plan.steps))
+        memory = memory_bytes()
+        self._pagein = PageIn(arrays, memory) if arrays.residency == "auto" else None
+        self._slots_ahead = slots_ahead(batch_rows * self.batches_per_slot, arrays, memory)
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
         self._layouts = tuple(_layouts(arrays, batch_rows, self.batches_per_slot))
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
@@ -137,6 +142,8 @@ class Gatherer:
         self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
         self._claiming = threading.Lock()
         self._next_claim = Claim(0, 0, Position(0, 0), 0)
+        self._looking = threading.Lock()
+        self._next_look = self._next_claim  # the first claim that was not yet looked ahead to
         self._unclaimable = 0  # room that was found when no epoch was left
         # The consumer's alone: which slot comes next, and those that were done before it.
         self._next_taken = self._next_claim
@@ -154,6 +161,11 @@ class Gatherer:
     def ready_batches(self) -> int:
         """Batches that wait to be taken, in whole slots."""
         return min(self.capacity, self._done.qsize() + len(self._early)) * self.batches_per_slot
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """How the rows of each mapped array come into memory, and why."""
+        return {} if self._pagein is None else self._pagein.choices
 
     def seek(self, position: Position) -> None:
         """Go on from `position`; what was gathered ahead for another place is dropped."""
@@ -238,20 +250,41 @@ class Gatherer:
         """Return what to fill next; None where no epoch is left."""
         with self._claiming:
             following = self._next_claim
-            epoch, step = following.position.epoch, following.position.step
-            if self._epochs is not None and epoch >= self._epochs:
+            if self._epochs is not None and following.position.epoch >= self._epochs:
                 self._unclaimable += 1
                 return None
-            full = self._plan.rows // self._plan.batch_size
-            # A smaller last batch has a slot of its own.
-            batches = min(self.batches_per_slot, full - step) if step < full else 1
-            claim = Claim(following.generation, following.number, following.position, batches)
+            claim = self._sized(following)
             self._next_claim = self._after(claim)
             return claim
+
+    def _look_ahead(self, claim: Claim) -> None:
+        """Have the rows of a claim and of some that follow brought in, unless another thread is at it."""
+        if self._pagein is None or not self._looking.acquire(blocking=False):
+            return
+        try:
+            look = self._next_look
+            if (look.generation, look.number) < (claim.generation, claim.number):
+                look = claim
+            while look.generation == claim.generation and look.number <= claim.number + self._slots_ahead:
+                epoch = look.position.epoch
+                # No more than two orders are kept.
+                if epoch > claim.position.epoch + 1 or (self._epochs is not None and epoch >= self._epochs):
+                    break
+                look = self._sized(look)
+                self._pagein.ahead(self._rows(look.position, look.batches))
+                look = self._next_look = self._after(look)
+        finally:
+            self._looking.release()
+
+    def _sized(self, claim: Claim) -> Claim:
+        """Return a claim with its number of batches; a smaller last batch has a slot of its own."""
+        step, full = claim.position.step, self._plan.rows // self._plan.batch_size
+        return claim._replace(batches=min(self.batches_per_slot, full - step) if step < full else 1)
 
     def _filled(self, claim: Claim) -> Slot:
         """Return the slot of a claim."""
         started, faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
+        self._look_ahead(claim)
         rows = self._rows(claim.position, claim.batches)
         batch_rows = len(rows) // claim.batches
         memory = self._pool.take()

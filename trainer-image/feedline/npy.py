@@ -174,8 +174,12 @@ class File:
         """Return the descriptor, which is open as long as this object is there."""
         return self._descriptor
 
+    def expect_random_access(self) -> None:
+        """Have a page fault read its page alone, without what lies around it."""
+        self._mapping.madvise(mmap.MADV_RANDOM)
+
     def _mapped(self) -> NDArray[np.uint8]:
-        mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
+        mapping = self._mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
         header = self.header
         return np.ndarray((header.rows, header.row_bytes), np.uint8, buffer=mapping, offset=header.offset)
 

@@ -61,7 +61,7 @@ def resident_bytes(arrays: Arrays) -> int | None:
         does not tell.
     """
     mapped = [part for array in arrays.values() for part in array.mapped]
-    looked_at = windows([rows.nbytes for _, rows in mapped])
+    looked_at = windows([rows.nbytes for _, rows, _ in mapped])
     if not all(is_told(mapped[part][0]) for part in {window.part for window in looked_at}):
         return None
     shares = 0.0
@@ -71,7 +71,7 @@ def resident_bytes(arrays: Arrays) -> int | None:
         if share is None:
             return None
         shares += window.weight * share
-    in_files = sum(rows.nbytes for _, rows in mapped)
+    in_files = sum(rows.nbytes for _, rows, _ in mapped)
     places = sum(window.weight for window in looked_at)
     return arrays.bytes - in_files + (round(in_files * shares / places) if places else 0)
 

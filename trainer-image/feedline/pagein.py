@@ -1,0 +1,244 @@
+"""Brings the rows of coming batches into memory before they are gathered: the order is known, so no disk need wait.
+
+Left alone, a mapped file is read a page fault at a time, and the kernel's read-ahead, made for reading in order, brings
+in megabytes around each row. Where rows are not in memory, they are sorted, ranges that touch are joined, and the
+kernel is told of all of them at once (POSIX_FADV_WILLNEED starts the reads and returns), some slots ahead; the mapping
+is marked MADV_RANDOM, so that a fault reads its page alone. Where they are, nothing is done but to look now and then.
+
+What is chosen is decided for each array by `choose`, a pure function of what was seen. Nothing here gathers a row.
+"""
+
+import contextlib
+import mmap
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedline.arrays import Array, Arrays
+from feedline.npy import File
+
+Strategy = Literal["resident", "advise"]
+
+_PAGE = mmap.PAGESIZE
+_RANGE_BYTES = 128 << 10
+"""The kernel reads no more than a device's read_ahead_kb for one WILLNEED, 128 KiB by default (mm/readahead.c,
+force_page_cache_ra), so that longer ranges are told in pieces."""
+_PROBES = 32
+_RESIDENT = 0.98
+_LOOK_EVERY = 8
+"""Slots between two looks at rows that were in memory: 32 probes cost about 50 µs, a slot of 8 MB some 4 ms."""
+_SMALL_ROW_BYTES = 512
+_SMALL_BYTES = 64 << 20
+_SMALL_SHARE = 1 / 16
+_AHEAD_SHARE = 1 / 8
+_MOST_SLOTS_AHEAD = 2
+"""By the time two slots are gathered, a disk has read some thousand rows."""
+_WORDS = {"resident": "Taken as it lies in memory", "advise": "Read ahead of need"}
+
+
+class Choice(NamedTuple):
+    """How the rows of an array come into memory, and why, for people."""
+
+    strategy: Strategy
+    reason: str
+
+    def in_words(self) -> str:
+        """Return the choice as a sentence."""
+        return f"{_WORDS[self.strategy]}: {self.reason}."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about the rows of an array.
+
+    Attributes
+    ----------
+    array_bytes, row_bytes
+        Of all rows in use, and of one.
+    memory_bytes
+        What this process may use.
+    resident
+        Share of a sample of the coming rows that is in memory; None where the file system does not tell.
+    """
+
+    array_bytes: int
+    row_bytes: int
+    memory_bytes: int
+    resident: float | None
+
+
+def choose(evidence: Evidence) -> Choice:
+    """Return how to bring in the rows of an array."""
+    if is_small(evidence):
+        return Choice("resident", "it is small, and was read once in order")
+    if evidence.resident is None:
+        if evidence.array_bytes <= evidence.memory_bytes // 2:
+            return Choice("resident", "it fits into memory, and the file system does not say what is there")
+        return Choice("advise", "it does not fit into memory, and the file system does not say what is there")
+    share = f"{evidence.resident:.0%} of the coming rows are in memory"
+    return Choice("resident" if evidence.resident >= _RESIDENT else "advise", share)
+
+
+def is_small(evidence: Evidence) -> bool:
+    """Return whether an array is worth keeping whole: many rows share a page, and it takes little of the memory."""
+    largest = min(_SMALL_BYTES, _SMALL_SHARE * evidence.memory_bytes)
+    return evidence.row_bytes <= _SMALL_ROW_BYTES and evidence.array_bytes <= largest
+
+
+def slots_ahead(rows: int, arrays: Arrays, memory_bytes: int) -> int:
+    """Return how many slots of so many rows to look ahead: 2 at most, 0 where one takes more than an eighth of memory.
+
+    A row that lies anywhere takes the pages that it touches, 1 + (row_bytes - 1) / 4096 of them on average.
+    """
+    slot_bytes = sum(min(rows * (array.row_bytes + _PAGE - 1), array.bytes) for array in arrays.values())
+    return min(_MOST_SLOTS_AHEAD, int(_AHEAD_SHARE * memory_bytes / slot_bytes))
+
+
+def ranges(rows: NDArray[np.intp], offset: int, row_bytes: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the bytes of a file to read for some of its rows, whole pages, sorted; ranges that touch are one.
+
+    Parameters
+    ----------
+    rows
+        Rows of the file, ``[n]``, in any order, at least one.
+    offset, row_bytes
+        Byte of row 0, and bytes of a row.
+
+    Returns
+    -------
+    starts, stops
+        Of each range, in bytes.
+    """
+    first = offset + np.sort(rows) * row_bytes
+    starts = first & -_PAGE
+    stops = (first + row_bytes + _PAGE - 1) & -_PAGE
+    new = np.empty(len(rows), np.bool_)
+    new[0] = True
+    np.greater(starts[1:], stops[:-1], out=new[1:])
+    begins = np.flatnonzero(new)
+    return starts[begins], np.append(stops[begins[1:] - 1], stops[-1])
+
+
+class PageIn:
+    """Brings in the rows of all arrays of a feed; called by one thread at a time.
+
+    Parameters
+    ----------
+    arrays
+        What is fed.
+    memory_bytes
+        What this process may use.
+    """
+
+    def __init__(self, arrays: Arrays, memory_bytes: int) -> None:
+        self._ways = [_Way(array, memory_bytes) for array in arrays.values() if array.mapped]
+
+    def ahead(self, rows: NDArray[np.intp]) -> None:
+        """See to it that these rows, ``[n]``, will be in memory."""
+        for way in self._ways:
+            way.ahead(rows)
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """What is chosen now for each mapped array, by its name."""
+        return {way.array.name: way.choice for way in self._ways}
+
+
+class _Way:
+    """The way of one array."""
+
+    def __init__(self, array: Array, memory_bytes: int) -> None:
+        self.array = array
+        self.choice = Choice("resident", "nothing was read yet")
+        self._memory_bytes = memory_bytes
+        self._started = False
+        self._slots_until_look = 0
+        self._files = [part.file for part in array.mapped]
+        self._firsts = [part.first for part in array.mapped]
+        self._starts = np.cumsum([0] + [len(part.rows) for part in array.mapped[:-1]])
+
+    def ahead(self, rows: NDArray[np.intp]) -> None:
+        if not self._started:
+            self._start()
+        if self._slots_until_look == 0:
+            self._look(rows)
+        self._slots_until_look -= 1
+        if self.choice.strategy == "advise":
+            with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
+                for file, local in self._by_file(rows):
+                    _advise(file, local)
+
+    def _start(self) -> None:
+        self._started = True
+        if is_small(self._evidence(None)):
+            with contextlib.suppress(OSError):
+                for file in self._files:
+                    _read_in_order(file)
+
+    def _look(self, rows: NDArray[np.intp]) -> None:
+        before = self.choice.strategy
+        evidence = self._evidence(None)
+        if not is_small(evidence):
+            evidence = self._evidence(self._resident(rows))
+        self.choice = choose(evidence)
+        # Rows that come from the disk are looked at each time: whether they still do costs little beside reading them.
+        self._slots_until_look = _LOOK_EVERY if self.choice.strategy == "resident" else 1
+        if before != self.choice.strategy and self.choice.strategy == "advise":
+            for file in self._files:
+                file.expect_random_access()
+
+    def _evidence(self, resident: float | None) -> Evidence:
+        array = self.array
+        return Evidence(array.bytes, array.row_bytes, self._memory_bytes, resident)
+
+    def _resident(self, rows: NDArray[np.intp]) -> float | None:
+        """Return the share of a sample of rows whose first byte is in memory."""
+        sample = rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.intp)]
+        seen = [
+            is_in_memory(file, file.header.offset + row * file.header.row_bytes)
+            for file, local in self._by_file(sample)
+            for row in local.tolist()
+        ]
+        known = [each for each in seen if each is not None]
+        return sum(known) / len(known) if known else None
+
+    def _by_file(self, rows: NDArray[np.intp]) -> Iterable[tuple[File, NDArray[np.intp]]]:
+        """Yield the files of some rows of the array, with these rows counted in the file."""
+        if len(self._files) == 1:
+            yield self._files[0], rows + self._firsts[0]
+            return
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(parts).tolist():
+            yield self._files[number], rows[parts == number] - self._starts[number] + self._firsts[number]
+
+
+def is_in_memory(file: File, byte: int) -> bool | None:
+    """Return whether a byte of a file is in the page cache; None where the file system does not tell.
+
+    RWF_NOWAIT tells it of any file that may be read, unlike mincore(2); where the page is missing the kernel may begin
+    to read it.
+    """
+    try:
+        return os.preadv(file.fileno(), [bytearray(1)], byte, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+
+
+def _advise(file: File, rows: NDArray[np.intp]) -> None:
+    descriptor, advise, willneed = file.fileno(), os.posix_fadvise, os.POSIX_FADV_WILLNEED
+    starts, stops = ranges(rows, file.header.offset, file.header.row_bytes)
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        for piece in range(start, stop, _RANGE_BYTES):
+            advise(descriptor, piece, min(_RANGE_BYTES, stop - piece), willneed)
+
+
+def _read_in_order(file: File) -> None:
+    """Have a whole file read, at the speed of reading in order; the reads go on behind."""
+    for piece in range(0, file.header.offset + file.rows.nbytes, _RANGE_BYTES):
+        os.posix_fadvise(file.fileno(), piece, _RANGE_BYTES, os.POSIX_FADV_WILLNEED)
