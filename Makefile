@@ -75,7 +75,7 @@ cluster-down: $(call installed,test)  ## end that Kubernetes; only its programs 
 
 .PHONY: pictures
 pictures: $(call installed,test)  ## draw the dashboards for the docs from pipelines that really run (root and Go)
-	PICTURES=1 .venv/bin/pytest tests/e2e/test_monitoring.py $(ARGS)
+	PICTURES=1 .venv/bin/pytest -rP tests/e2e/test_monitoring.py $(ARGS)
 
 .PHONY: docs
 docs: $(call installed,test)  ## make the pages of docs/ in .cache/docs
