@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 import feedline
 from feedline import pagein
-from feedline.pagein import Evidence, PageIn, choose, is_in_memory, ranges, slots_ahead
+from feedline.pagein import Evidence, PageIn, choose, is_in_memory, ranges, slots_ahead, survey
 from feedline.residency import resident_bytes
 
 GB = 1_000_000_000
 ROWS, WIDTH = 20_000, 2500
+SOME = np.random.default_rng(0).permutation(ROWS)[:200]
+"""In no order: of rows in order the kernel would read more than it is asked for."""
 
 
 def evidence(**changes):
@@ -104,6 +106,15 @@ def test_the_kernel_tells_what_is_in_memory(data):
     assert is_in_memory(part.file, last) is True
 
 
+def test_of_anothers_files_a_quick_answer_tells(data, monkeypatch):
+    monkeypatch.setattr(pagein, "is_resident", lambda file, byte: None)
+    part = feedline.open_arrays(data)["features"].mapped[1]
+    assert is_in_memory(part.file, part.file.header.offset + part.rows.nbytes - WIDTH) is False
+    part.rows.sum()
+    # A busy machine may take its time now and then.
+    assert any(is_in_memory(part.file, part.file.header.offset + row * WIDTH) for row in range(100))
+
+
 def test_rows_that_were_told_of_come_into_memory_and_others_do_not(data):
     arrays = feedline.open_arrays(data)
     features = arrays["features"]
@@ -129,17 +140,17 @@ def test_labels_are_read_whole_at_the_first_rows(data):
 def test_what_has_come_into_memory_is_left_alone(data):
     arrays = feedline.open_arrays(data)
     paging = PageIn(arrays, memory_bytes=GB)
-    paging.ahead(np.arange(0, ROWS, 100))
+    paging.ahead(SOME)
     assert paging.choices["features"].strategy == "advise"
     for part in arrays["features"].mapped:
         part.rows.sum()
-    paging.ahead(np.arange(0, ROWS, 100))
+    paging.ahead(SOME)
     assert paging.choices["features"].strategy == "resident"
     for part in arrays["features"].mapped:
         part.file._mapping.madvise(mmap.MADV_DONTNEED)  # or the page cache keeps them
     forget(data)
     for _ in range(pagein._LOOK_EVERY):
-        paging.ahead(np.arange(0, ROWS, 100))
+        paging.ahead(SOME)
     assert paging.choices["features"].strategy == "advise"
 
 
@@ -168,10 +179,17 @@ def test_a_feed_says_how_its_rows_come_in(data):
         next(iter(feed))
         paging = feed.stats().paging
     assert paging["features"].startswith("Read ahead of need: ")
-    assert paging["labels"] == "Taken as it lies in memory: it is small, and was read once in order."
+    assert paging["labels"] == "Taken as it lies in memory: it is small, and is read once, in order."
     with feedline.Feed(feedline.open_arrays(data, residency="mapped"), 32) as feed:
         next(iter(feed))
         assert feed.stats().paging == {}
+
+
+def test_a_survey_says_what_would_be_done(data):
+    found = survey(feedline.open_arrays(data), memory_bytes=GB)
+    assert found["labels"].strategy == "resident"
+    assert found["features"].strategy == "advise"
+    assert found["features"].reason.endswith("% of the coming rows are in memory")
 
 
 def test_a_file_cut_short_ahead_of_need_is_the_usual_error(data):

@@ -11,6 +11,7 @@ What is chosen is decided for each array by `choose`, a pure function of what wa
 import contextlib
 import mmap
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from feedline.arrays import Array, Arrays
 from feedline.npy import File
+from feedline.residency import is_resident
 
 Strategy = Literal["resident", "advise"]
 
@@ -27,10 +29,12 @@ _PAGE = mmap.PAGESIZE
 _RANGE_BYTES = 128 << 10
 """The kernel reads no more than a device's read_ahead_kb for one WILLNEED, 128 KiB by default (mm/readahead.c,
 force_page_cache_ra), so that longer ranges are told in pieces."""
-_PROBES = 32
+_PROBES = 64
 _RESIDENT = 0.98
+_HIT_SECONDS = 30e-6
+"""A page in memory is copied in some microseconds; no disk is as fast."""
 _LOOK_EVERY = 8
-"""Slots between two looks at rows that were in memory: 32 probes cost about 50 µs, a slot of 8 MB some 4 ms."""
+"""Slots between two looks at rows that were in memory: 64 probes cost about 100 µs, a slot of 8 MB some 4 ms."""
 _SMALL_ROW_BYTES = 512
 _SMALL_BYTES = 64 << 20
 _SMALL_SHARE = 1 / 16
@@ -74,7 +78,7 @@ class Evidence:
 def choose(evidence: Evidence) -> Choice:
     """Return how to bring in the rows of an array."""
     if is_small(evidence):
-        return Choice("resident", "it is small, and was read once in order")
+        return Choice("resident", "it is small, and is read once, in order")
     if evidence.resident is None:
         if evidence.array_bytes <= evidence.memory_bytes // 2:
             return Choice("resident", "it fits into memory, and the file system does not say what is there")
@@ -142,10 +146,22 @@ class PageIn:
         for way in self._ways:
             way.ahead(rows)
 
+    def look(self, rows: NDArray[np.intp]) -> None:
+        """Choose by a look at some rows, ``[n]``, and bring nothing in."""
+        for way in self._ways:
+            way.look(rows)
+
     @property
     def choices(self) -> dict[str, Choice]:
         """What is chosen now for each mapped array, by its name."""
         return {way.array.name: way.choice for way in self._ways}
+
+
+def survey(arrays: Arrays, memory_bytes: int) -> dict[str, Choice]:
+    """Return what a feed would do now for each mapped array, by a look at some of its rows."""
+    paging = PageIn(arrays, memory_bytes)
+    paging.look(np.linspace(0, arrays.rows - 1, min(_PROBES, arrays.rows)).astype(np.intp))
+    return paging.choices
 
 
 class _Way:
@@ -165,7 +181,7 @@ class _Way:
         if not self._started:
             self._start()
         if self._slots_until_look == 0:
-            self._look(rows)
+            self.look(rows)
         self._slots_until_look -= 1
         if self.choice.strategy == "advise":
             with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
@@ -179,7 +195,7 @@ class _Way:
                 for file in self._files:
                     _read_in_order(file)
 
-    def _look(self, rows: NDArray[np.intp]) -> None:
+    def look(self, rows: NDArray[np.intp]) -> None:
         before = self.choice.strategy
         evidence = self._evidence(None)
         if not is_small(evidence):
@@ -217,17 +233,22 @@ class _Way:
 
 
 def is_in_memory(file: File, byte: int) -> bool | None:
-    """Return whether a byte of a file is in the page cache; None where the file system does not tell.
+    """Return whether a byte of a file is in memory; None where neither kernel nor file system tells.
 
-    RWF_NOWAIT tells it of any file that may be read, unlike mincore(2); where the page is missing the kernel may begin
-    to read it.
+    mincore(2) is exact, and tells a process nothing of files that are not its own, as those of a pod often are. There,
+    RWF_NOWAIT refuses to wait for a page that is missing. But it begins to read that page first, and says that it is
+    there if the disk was done before it looked again, so that only a quick answer counts.
     """
+    if (known := is_resident(file, byte)) is not None:
+        return known
+    began = time.perf_counter()
     try:
-        return os.preadv(file.fileno(), [bytearray(1)], byte, os.RWF_NOWAIT) == 1
+        os.preadv(file.fileno(), [bytearray(1)], byte, os.RWF_NOWAIT)
     except BlockingIOError:
         return False
     except OSError:
         return None
+    return time.perf_counter() - began < _HIT_SECONDS
 
 
 def _advise(file: File, rows: NDArray[np.intp]) -> None:

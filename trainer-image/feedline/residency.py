@@ -95,6 +95,15 @@ def windows(sizes: Sequence[int]) -> list[Window]:
     return found
 
 
+def is_resident(file: File, byte: int) -> bool | None:
+    """Return whether a byte of a file is in memory; None where the kernel does not tell."""
+    if not is_told(file):
+        return None
+    address = int(file.rows.__array_interface__["data"][0]) - file.header.offset + byte
+    share = _resident_share(address, address + 1)
+    return None if share is None else share == 1
+
+
 def is_told(file: File) -> bool:
     """Return whether the kernel tells this process which pages of `file` are in memory; asked once for each file."""
     if file not in _TOLD:

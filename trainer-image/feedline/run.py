@@ -264,7 +264,8 @@ class Run:
         """Take in the newest numbers, such as ``loss=…, accuracy=…``: at most 16 names, anything `float` accepts."""
         for name, value in values.items():
             try:
-                self.values[name] = float(value)
+                # torch warns of a number that still has a gradient.
+                self.values[name] = float(value.detach() if hasattr(value, "detach") else value)
             except (TypeError, ValueError):
                 raise UsageError(f"run.report: {name} must be a number (got {type(value).__name__})") from None
         if len(self.values) > contract.MAX_REPORT_VALUES:

@@ -1,8 +1,15 @@
 """`feedline check`: whether a manifest and its data fit together, before anything is trained."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from feedline.cli import options
+
+if TYPE_CHECKING:
+    from feedline.manifest import Manifest, Split
 
 
 def check(
@@ -12,7 +19,7 @@ def check(
     volume: options.VolumeOption = None,
     set_: options.SetOption = None,
 ) -> None:
-    """Check a manifest and its data: headers, shapes, sizes against the memory limit.
+    """Check a manifest and its data: headers, shapes, sizes against the memory limit, how rows will come in.
 
         feedline check pipeline.yaml --volume digits=data
 
@@ -28,25 +35,15 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
-    from feedline.arrays import open_arrays
     from feedline.limits import default_threads, memory_bytes
     from feedline.verdict import size
 
     limit, loader = memory_bytes(), document.loader
     if document.memory is not None:
         limit = min(limit, document.memory)
-    total = 0
-    for title, split in (("train", document.train_data), ("validation", document.validation_data)):
-        if split is None:
-            continue
-        # Mapped whatever the manifest says: headers and sizes are all that is looked at.
-        arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop))
-        total += arrays.bytes
-        typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
-        for name, array in arrays.items():
-            typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
-        if title == "train":
-            sources.check_batch_size(document, arrays)
+    total = _describe("train", document, document.train_data, volumes, limit)
+    if document.validation_data is not None:
+        total += _describe("validation", document, document.validation_data, volumes, limit)
     kept = "in memory" if loader.residency == "memory" else "mapped"
     if kept == "in memory":
         sources.require_memory(total, limit)
@@ -55,3 +52,24 @@ def check(
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
     elif kept == "mapped" and total < limit // 2:
         typer.echo("the data fit into memory: after the first epoch they come from the page cache")
+
+
+def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int) -> int:
+    """Print what the arrays of a split are and how their rows will come in; return their bytes."""
+    from feedline import sources
+    from feedline.arrays import open_arrays
+    from feedline.pagein import survey
+    from feedline.verdict import size
+
+    # Mapped whatever the manifest says: headers and sizes are all that is looked at.
+    arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop))
+    typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
+    feeds = document.loader.engine == "Feed" and document.loader.residency == "auto"
+    choices = survey(arrays, limit) if feeds else {}
+    for name, array in arrays.items():
+        typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
+        if name in choices and choices[name].strategy == "advise":
+            typer.echo(f"  {'':16} {choices[name].in_words()}")
+    if title == "train":
+        sources.check_batch_size(document, arrays)
+    return arrays.bytes
