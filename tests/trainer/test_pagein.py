@@ -79,6 +79,8 @@ def data(tmp_path):
     np.save(tmp_path / "features" / "part-2.npy", numbers[ROWS // 3 :])
     np.save(tmp_path / "labels.npy", np.arange(ROWS, dtype=np.int32))
     forget(tmp_path)
+    if resident_bytes(feedline.open_arrays(tmp_path)) > ROWS * WIDTH // 2:
+        pytest.skip("temporary files are kept in memory here: set TMPDIR to a folder on a disk")
     return tmp_path
 
 
@@ -109,10 +111,15 @@ def test_the_kernel_tells_what_is_in_memory(data):
 def test_of_anothers_files_a_quick_answer_tells(data, monkeypatch):
     monkeypatch.setattr(pagein, "is_resident", lambda file, byte: None)
     part = feedline.open_arrays(data)["features"].mapped[1]
-    assert is_in_memory(part.file, part.file.header.offset + part.rows.nbytes - WIDTH) is False
+
+    def share():
+        """Return the share of some rows that are taken to be in memory; a busy machine may be wrong about a few."""
+        bytes_ = part.file.header.offset + SOME[len(part.rows) > SOME][:50] * WIDTH
+        return np.mean([is_in_memory(part.file, byte) for byte in bytes_.tolist()])
+
+    assert share() < 0.5
     part.rows.sum()
-    # A busy machine may take its time now and then.
-    assert any(is_in_memory(part.file, part.file.header.offset + row * WIDTH) for row in range(100))
+    assert share() > 0.5
 
 
 def test_rows_that_were_told_of_come_into_memory_and_others_do_not(data):
