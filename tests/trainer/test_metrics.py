@@ -2,10 +2,11 @@
 
 import json
 import math
-import shutil
 import subprocess
 
 import pytest
+from cluster import build
+from cluster.fixtures import said_where_it_cannot_run
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 from promlint import lint
@@ -231,10 +232,12 @@ def test_the_lint_finds_what_it_looks_for(text, complaint):
     assert complaint in " ".join(lint(text))
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.timeout(build.BUILD_SECONDS)  # it may build promtool
 def test_promtool_finds_nothing(scraped):
     pages, _ = scraped
+    with said_where_it_cannot_run():
+        promtool = build.program("promtool", build.PROMETHEUS)
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=pages["end"][2], capture_output=True, text=True, check=False
+        [promtool, "check", "metrics"], input=pages["end"][2], capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
