@@ -39,7 +39,7 @@ _BLOCK = 4096
 
 
 def random_reads(rows: Data, _: int) -> Measure:
-    """Return a measure of reads of 4 KiB at random places, 32 at a time: what the disk can do for random rows."""
+    """Return a measure of reads of 4 KiB at random places by 32 threads; on few CPUs they bound it, not the disk."""
 
     def measure(seconds: float) -> float:
         descriptor = os.open(rows.paths["features"], os.O_RDONLY)
