@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from feedline.errors import UsageError
@@ -141,6 +141,7 @@ slow_machines = settings(suppress_health_check=[HealthCheck.too_slow], deadline=
 
 @slow_machines
 @given(st.dictionaries(st.text(max_size=3), JSON, max_size=3))
+@example({"": -1000000000000000001})
 def test_json_comes_back_with_numbers_as_the_api_server_keeps_them(value):
     text = json.dumps(value)
     assert with_types(read_yaml(text, "f")) == with_types([plain(json.loads(text), "f")])

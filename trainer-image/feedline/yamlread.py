@@ -167,7 +167,7 @@ def _utf8(text: str, where: str) -> str:
 
 def _json_integer(digits: str) -> int | float:
     # Python refuses to read integers of thousands of digits, quadratic work; the API server makes such numbers floats.
-    return int(digits) if len(digits) <= 19 else float(digits)
+    return int(digits) if len(digits.lstrip("-")) <= 19 else float(digits)
 
 
 def _number(value: float, where: str) -> int | float:
