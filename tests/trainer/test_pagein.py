@@ -126,7 +126,7 @@ def test_rows_that_were_told_of_come_into_memory_and_others_do_not(data):
     arrays = feedline.open_arrays(data)
     features = arrays["features"]
     wanted = np.arange(5, ROWS, 500)
-    PageIn(arrays, memory_bytes=GB).ahead(wanted)
+    PageIn(arrays, memory_bytes=GB).ahead(lambda: wanted)
     first = set(wanted[wanted < ROWS // 3].tolist())
     part = features.mapped[0]
     before = resident_bytes(arrays)
@@ -137,7 +137,7 @@ def test_rows_that_were_told_of_come_into_memory_and_others_do_not(data):
 def test_labels_are_read_whole_at_the_first_rows(data):
     arrays = feedline.open_arrays(data)
     paging = PageIn(arrays, memory_bytes=GB)
-    paging.ahead(np.array([1, ROWS // 2, ROWS - 2]))
+    paging.ahead(lambda: np.array([1, ROWS // 2, ROWS - 2]))
     part = arrays["labels"].mapped[0]
     eventually(lambda: all(is_in_memory(part.file, byte) for byte in range(128, part.rows.nbytes, 4096)))
     assert paging.choices["labels"].strategy == "resident"
@@ -147,17 +147,17 @@ def test_labels_are_read_whole_at_the_first_rows(data):
 def test_what_has_come_into_memory_is_left_alone(data):
     arrays = feedline.open_arrays(data)
     paging = PageIn(arrays, memory_bytes=GB)
-    paging.ahead(SOME)
+    paging.ahead(lambda: SOME)
     assert paging.choices["features"].strategy == "advise"
     for part in arrays["features"].mapped:
         part.rows.sum()
-    paging.ahead(SOME)
+    paging.ahead(lambda: SOME)
     assert paging.choices["features"].strategy == "resident"
     for part in arrays["features"].mapped:
         part.file._mapping.madvise(mmap.MADV_DONTNEED)  # or the page cache keeps them
     forget(data)
     for _ in range(pagein._LOOK_EVERY):
-        paging.ahead(SOME)
+        paging.ahead(lambda: SOME)
     assert paging.choices["features"].strategy == "advise"
 
 
@@ -203,7 +203,7 @@ def test_a_file_cut_short_ahead_of_need_is_the_usual_error(data):
     arrays = feedline.open_arrays(data)
     path = data / "features" / "part-2.npy"
     os.truncate(path, path.stat().st_size // 2)
-    PageIn(arrays, memory_bytes=GB).ahead(np.arange(0, ROWS, 100))
+    PageIn(arrays, memory_bytes=GB).ahead(lambda: np.arange(0, ROWS, 100))
     with feedline.Feed(arrays, 32) as feed, pytest.raises(feedline.errors.DataError, match="cut short"):
         list(feed)
 
@@ -215,7 +215,7 @@ def test_rows_of_the_next_epoch_are_brought_in_before_this_one_ends(data):
         iterator = iter(feed)
         next(iterator)
         ahead = feed._gatherer._pagein.ahead
-        feed._gatherer._pagein.ahead = lambda rows: (told.append(rows), ahead(rows))
+        feed._gatherer._pagein.ahead = lambda rows: (told.append(rows()), ahead(rows))
         for _ in iterator:
             pass
         steps = sum(map(len, told))

@@ -109,6 +109,16 @@ class Array:
         place[by_part] = np.arange(len(by_part))
         scratch[: len(rows)].take(place, 0, out, "clip")
 
+    def in_files(self, rows: NDArray[np.intp]) -> Iterator[tuple[File, NDArray[np.intp]]]:
+        """Yield each mapped file that holds some of `rows`, with these rows as the file counts them."""
+        if len(self.mapped) == 1:
+            yield self.mapped[0].file, rows + self.mapped[0].first
+            return
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(parts).tolist():
+            mapped = self.mapped[number]
+            yield mapped.file, rows[parts == number] - self._starts[number] + mapped.first
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return a copy of rows `start` to `stop`, ``[stop - start, *row_shape]`` of `dtype`."""
         for file in self.files:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -131,9 +132,11 @@ class Gatherer:
         batch_rows = plan.local_batch_size
         batch_bytes = sum(aligned(batch_rows * array.row_bytes) for array in arrays.values())
         self.batches_per_slot = max(1, min(SLOT_BYTES // batch_bytes, plan.steps))
-        memory = memory_bytes()
-        self._pagein = PageIn(arrays, memory) if arrays.residency == "auto" else None
-        self._slots_ahead = slots_ahead(batch_rows * self.batches_per_slot, arrays, memory)
+        self._pagein, self._slots_ahead = None, 0
+        if arrays.residency == "auto":
+            memory = memory_bytes()
+            self._pagein = PageIn(arrays, memory)
+            self._slots_ahead = slots_ahead(batch_rows * self.batches_per_slot, arrays, memory)
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
         self._layouts = tuple(_layouts(arrays, batch_rows, self.batches_per_slot))
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
@@ -271,7 +274,7 @@ class Gatherer:
                 if epoch > claim.position.epoch + 1 or (self._epochs is not None and epoch >= self._epochs):
                     break
                 look = self._sized(look)
-                self._pagein.ahead(self._rows(look.position, look.batches))
+                self._pagein.ahead(partial(self._rows, look.position, look.batches))
                 look = self._next_look = self._after(look)
         finally:
             self._looking.release()

@@ -9,11 +9,12 @@ What is chosen is decided for each array by `choose`, a pure function of what wa
 """
 
 import contextlib
+import math
 import mmap
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -141,10 +142,13 @@ class PageIn:
     def __init__(self, arrays: Arrays, memory_bytes: int) -> None:
         self._ways = [_Way(array, memory_bytes) for array in arrays.values() if array.mapped]
 
-    def ahead(self, rows: NDArray[np.intp]) -> None:
-        """See to it that these rows, ``[n]``, will be in memory."""
-        for way in self._ways:
-            way.ahead(rows)
+    def ahead(self, rows: Callable[[], NDArray[np.intp]]) -> None:
+        """See to it that the rows of a slot, ``[n]``, will be in memory; they are asked for only if it takes them."""
+        due = [way for way in self._ways if not way.passes_over()]
+        if due:
+            coming = rows()
+            for way in due:
+                way.ahead(coming)
 
     def look(self, rows: NDArray[np.intp]) -> None:
         """Choose by a look at some rows, ``[n]``, and bring nothing in."""
@@ -170,66 +174,49 @@ class _Way:
     def __init__(self, array: Array, memory_bytes: int) -> None:
         self.array = array
         self.choice = Choice("resident", "nothing was read yet")
-        self._memory_bytes = memory_bytes
-        self._started = False
-        self._slots_until_look = 0
-        self._files = [part.file for part in array.mapped]
-        self._firsts = [part.first for part in array.mapped]
-        self._starts = np.cumsum([0] + [len(part.rows) for part in array.mapped[:-1]])
+        self._unseen = Evidence(array.bytes, array.row_bytes, memory_bytes, resident=None)
+        self._slots_to_pass: float = 0
+
+    def passes_over(self) -> bool:
+        """Return whether the rows of the next slot are taken to be in memory; called once for each slot."""
+        if self._slots_to_pass == 0:
+            return False
+        self._slots_to_pass -= 1
+        return True
 
     def ahead(self, rows: NDArray[np.intp]) -> None:
-        if not self._started:
-            self._start()
-        if self._slots_until_look == 0:
-            self.look(rows)
-        self._slots_until_look -= 1
-        if self.choice.strategy == "advise":
-            with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
-                for file, local in self._by_file(rows):
-                    _advise(file, local)
-
-    def _start(self) -> None:
-        self._started = True
-        if is_small(self._evidence(None)):
-            with contextlib.suppress(OSError):
-                for file in self._files:
-                    _read_in_order(file)
+        self.look(rows)
+        with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
+            if is_small(self._unseen):
+                self._slots_to_pass = math.inf
+                for part in self.array.mapped:
+                    _will_need(part.file, 0, part.file.header.offset + part.file.rows.nbytes)
+            elif self.choice.strategy == "advise":
+                for file, local in self.array.in_files(rows):
+                    starts, stops = ranges(local, file.header.offset, file.header.row_bytes)
+                    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+                        _will_need(file, start, stop)
 
     def look(self, rows: NDArray[np.intp]) -> None:
         before = self.choice.strategy
-        evidence = self._evidence(None)
-        if not is_small(evidence):
-            evidence = self._evidence(self._resident(rows))
-        self.choice = choose(evidence)
+        unseen = self._unseen
+        self.choice = choose(unseen if is_small(unseen) else replace(unseen, resident=self._resident(rows)))
         # Rows that come from the disk are looked at each time: whether they still do costs little beside reading them.
-        self._slots_until_look = _LOOK_EVERY if self.choice.strategy == "resident" else 1
-        if before != self.choice.strategy and self.choice.strategy == "advise":
-            for file in self._files:
-                file.expect_random_access()
-
-    def _evidence(self, resident: float | None) -> Evidence:
-        array = self.array
-        return Evidence(array.bytes, array.row_bytes, self._memory_bytes, resident)
+        self._slots_to_pass = _LOOK_EVERY - 1 if self.choice.strategy == "resident" else 0
+        if self.choice.strategy == "advise" and before != "advise":
+            for part in self.array.mapped:
+                part.file.expect_random_access()
 
     def _resident(self, rows: NDArray[np.intp]) -> float | None:
         """Return the share of a sample of rows whose first byte is in memory."""
         sample = rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.intp)]
         seen = [
             is_in_memory(file, file.header.offset + row * file.header.row_bytes)
-            for file, local in self._by_file(sample)
+            for file, local in self.array.in_files(sample)
             for row in local.tolist()
         ]
         known = [each for each in seen if each is not None]
         return sum(known) / len(known) if known else None
-
-    def _by_file(self, rows: NDArray[np.intp]) -> Iterable[tuple[File, NDArray[np.intp]]]:
-        """Yield the files of some rows of the array, with these rows counted in the file."""
-        if len(self._files) == 1:
-            yield self._files[0], rows + self._firsts[0]
-            return
-        parts = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(parts).tolist():
-            yield self._files[number], rows[parts == number] - self._starts[number] + self._firsts[number]
 
 
 def is_in_memory(file: File, byte: int) -> bool | None:
@@ -251,15 +238,7 @@ def is_in_memory(file: File, byte: int) -> bool | None:
     return time.perf_counter() - began < _HIT_SECONDS
 
 
-def _advise(file: File, rows: NDArray[np.intp]) -> None:
-    descriptor, advise, willneed = file.fileno(), os.posix_fadvise, os.POSIX_FADV_WILLNEED
-    starts, stops = ranges(rows, file.header.offset, file.header.row_bytes)
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        for piece in range(start, stop, _RANGE_BYTES):
-            advise(descriptor, piece, min(_RANGE_BYTES, stop - piece), willneed)
-
-
-def _read_in_order(file: File) -> None:
-    """Have a whole file read, at the speed of reading in order; the reads go on behind."""
-    for piece in range(0, file.header.offset + file.rows.nbytes, _RANGE_BYTES):
-        os.posix_fadvise(file.fileno(), piece, _RANGE_BYTES, os.POSIX_FADV_WILLNEED)
+def _will_need(file: File, start: int, stop: int) -> None:
+    """Have the bytes of a file read, behind."""
+    for piece in range(start, stop, _RANGE_BYTES):
+        os.posix_fadvise(file.fileno(), piece, min(_RANGE_BYTES, stop - piece), os.POSIX_FADV_WILLNEED)

@@ -61,17 +61,17 @@ def resident_bytes(arrays: Arrays) -> int | None:
         does not tell.
     """
     mapped = [part for array in arrays.values() for part in array.mapped]
-    looked_at = windows([rows.nbytes for _, rows, _ in mapped])
-    if not all(is_told(mapped[part][0]) for part in {window.part for window in looked_at}):
+    looked_at = windows([part.rows.nbytes for part in mapped])
+    if not all(is_told(mapped[part].file) for part in {window.part for window in looked_at}):
         return None
     shares = 0.0
     for window in looked_at:
-        first = mapped[window.part][1].__array_interface__["data"][0]
+        first = mapped[window.part].rows.__array_interface__["data"][0]
         share = _resident_share(first + window.start, first + window.stop)
         if share is None:
             return None
         shares += window.weight * share
-    in_files = sum(rows.nbytes for _, rows, _ in mapped)
+    in_files = sum(part.rows.nbytes for part in mapped)
     places = sum(window.weight for window in looked_at)
     return arrays.bytes - in_files + (round(in_files * shares / places) if places else 0)
 

@@ -5,7 +5,6 @@ belong to whoever manages its queue.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from feedline.contract import API_GROUP, API_VERSION, CONTAINER, FATAL_EXIT_CODES, KIND
@@ -22,7 +21,7 @@ def build_job(
     image: str,
     retries: int,
     active_deadline_seconds: int | None,
-    security: Mapping[str, Any] = MappingProxyType({}),
+    security: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the Job of a pipeline.
 

@@ -23,7 +23,8 @@ ARRAYS = [{"name": "features", "path": "d/features.npy", "role": "Input"}]
 
 
 def build(document, **options):
-    return build_job(document, **{"image": IMAGE, "retries": 3, "active_deadline_seconds": None, **options})
+    defaults = {"image": IMAGE, "retries": 3, "active_deadline_seconds": None, "security": {}}
+    return build_job(document, **{**defaults, **options})
 
 
 def built(**spec):
