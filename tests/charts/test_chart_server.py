@@ -6,12 +6,12 @@ import tarfile
 
 import pytest
 import yaml
-from cluster import build, chart
+from cluster import chart
 from cluster.api import ApiCluster
 from cluster.chart import CHART, NAMESPACE, RELEASE, ROOT, helm, rendered
 from cluster.operators import eventually
+from cluster.prometheus import install_kinds
 
-PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 MONITORED = ("metrics.serviceMonitor.enabled", "metrics.podMonitor.enabled", "metrics.prometheusRule.enabled")
 IMAGES = {name: f"images.example/{name}:1" for name in ("operator", "keras", "tensorflow", "pytorch")}
 PIPELINE = yaml.safe_load((ROOT / "examples" / "digits" / "pipeline.yaml").read_text())
@@ -21,10 +21,8 @@ CASES = sorted(CHART.glob("ci/*-values.yaml"))
 @pytest.fixture(scope="module")
 def server(api_level):
     """Return an API server of its own, with the kinds of prometheus-operator as its module has them."""
-    crds = build.module(build.PROMETHEUS_OPERATOR, PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
     with ApiCluster() as cluster:
-        for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
-            cluster.apply(crds / f"monitoring.coreos.com_{kind}.yaml")
+        install_kinds(cluster)
         yield cluster
 
 

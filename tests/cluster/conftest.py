@@ -1,11 +1,9 @@
 """The project's images, built once for all tests of this folder that look at them."""
 
-import os
-
 import pytest
 
 from cluster import images
-from cluster.errors import NotHereError
+from cluster.fixtures import said_where_it_cannot_run
 
 NAMES = [*images.BACKENDS, "operator"]
 
@@ -13,13 +11,9 @@ NAMES = [*images.BACKENDS, "operator"]
 @pytest.fixture(scope="session")
 def names():
     """Return the names of all images, built, where they can be run."""
-    try:
+    with said_where_it_cannot_run():
         built = images.build_images()
         images.run(built["operator"], "true")
-    except NotHereError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
     return built
 
 

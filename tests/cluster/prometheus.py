@@ -18,18 +18,27 @@ from typing import Any, Self
 import yaml
 
 from cluster import build
+from cluster.api import ApiCluster
 from cluster.errors import ClusterError
 from cluster.node import NodeCluster
 from cluster.processes import free_port
 
+_MODULE = "github.com/prometheus-operator/prometheus-operator"
 _MONITORS = ("ServiceMonitor", "PodMonitor")
 _START_SECONDS = 60
 
 
 def build_all() -> None:
-    """Build what a Prometheus needs here."""
+    """Build what a Prometheus needs here, which takes minutes the first time."""
     build.programs(build.PROMETHEUS)
     build.programs(build.PROMETHEUS_OPERATOR)
+
+
+def install_kinds(cluster: ApiCluster) -> None:
+    """Give a cluster the kinds of prometheus-operator that the chart makes objects of, as its module has them."""
+    crds = build.module(build.PROMETHEUS_OPERATOR, _MODULE) / "example" / "prometheus-operator-crd"
+    for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
+        cluster.apply(crds / f"monitoring.coreos.com_{kind}.yaml")
 
 
 def scrape_configs(documents: Sequence[dict], kubeconfig: Path) -> list[dict[str, Any]]:

@@ -1,13 +1,12 @@
 """The workflows as a program reads them that knows GitHub's syntax, contexts and expressions."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from cluster import build
-from cluster.errors import NotHereError
+from cluster.fixtures import said_where_it_cannot_run
 
 FOLDER = Path(__file__).parents[2] / ".github/workflows"
 ACTIONLINT = build.Tools("actionlint", {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"})
@@ -16,12 +15,8 @@ ACTIONLINT = build.Tools("actionlint", {"actionlint": "github.com/rhysd/actionli
 @pytest.fixture(scope="module")
 def actionlint():
     """Return a function that checks a workflow, and returns what is wrong."""
-    try:
+    with said_where_it_cannot_run():
         program = build.program("actionlint", ACTIONLINT)
-    except NotHereError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
 
     def actionlint(path):
         # Nothing else that is installed here has a say.

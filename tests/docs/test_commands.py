@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codeblocks import ROOT, blocks
+from shellcommands import commands
 
 OWN_DATA = ROOT / "docs" / "how-to" / "own-data.md"
 OWN_MODEL = ROOT / "docs" / "how-to" / "own-model.md"
@@ -31,17 +32,10 @@ for arguments in json.loads(sys.argv.pop()):
 FOLDERS = [str(ROOT / name) for name in ("trainer-image", "operator")]
 
 
-def commands(page):
+def feedline_commands(page):
     """Return the `feedline` commands of a page, each with what the page shows that it prints."""
-    found = []
-    for block in blocks(page, "sh", "console"):
-        for line in block.text.splitlines():
-            command = line.removeprefix("$ ")
-            if command.startswith("feedline "):
-                found.append((command, []))
-            elif found and block.language == "console" and line:
-                found[-1][1].append(line)
-    return found
+    found = (each for each in commands(page) if each.text.startswith("feedline "))
+    return [(each.text, [line for line in each.output if line]) for each in found]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +77,7 @@ def arguments_of(command, folder):
 
 
 def test_the_commands_of_own_data_run_and_print_what_the_page_shows(folder: Path):
-    given = commands(OWN_DATA)
+    given = feedline_commands(OWN_DATA)
     assert [command.split()[1] for command, _ in given] == ["pack"] * 4 + ["check", "run"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(
@@ -103,6 +97,6 @@ def test_the_commands_of_own_data_run_and_print_what_the_page_shows(folder: Path
 
 
 def test_the_runs_of_own_model_are_those_of_the_example_whose_test_runs_them():
-    runs = [command for command, _ in commands(OWN_MODEL) if command.startswith("feedline run")]
+    runs = [command for command, _ in feedline_commands(OWN_MODEL) if command.startswith("feedline run")]
     assert len(runs) == 4
-    assert set(runs) <= {command for command, _ in commands(EXAMPLE)}
+    assert set(runs) <= {command for command, _ in feedline_commands(EXAMPLE)}

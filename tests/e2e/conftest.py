@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import chart, data, operators
+from cluster import chart, data, operators, prometheus
 from cluster.errors import ClusterError
 from cluster.images import build_images, ensure_images
 from cluster.world import World
@@ -24,10 +24,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """Build the images where no test's time limit runs; a machine that cannot is told so by the fixture."""
-    if not session.config.option.collectonly and any("images" in item.fixturenames for item in session.items):
-        with contextlib.suppress(ClusterError):
-            build_images()
+    """Build what takes minutes where no test's time limit runs; a machine that cannot is told so by the fixture."""
+    if session.config.option.collectonly:
+        return
+    for fixture, build in {"images": build_images, "prometheus": prometheus.build_all}.items():
+        if any(fixture in item.fixturenames for item in session.items):
+            with contextlib.suppress(ClusterError):
+                build()
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import build, chart, data
+from cluster import chart, data
 from cluster.chart import CHART, NAMESPACE, ROOT, helm, rendered
 from cluster.operators import eventually
-from cluster.prometheus import Prometheus
+from cluster.prometheus import Prometheus, install_kinds
 from cluster.world import World
 from substitution import queries
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "dashboards").glob("*.json"))}
-PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 SCRAPE_SECONDS = 5
 MONITORED = (
     *("--set", "operator.statusIntervalSeconds=2"),
@@ -104,9 +103,7 @@ def state(cluster, space):
 @pytest.fixture(scope="module")
 def pipelines(cluster, space, images, state):
     """Upgrade the release to one that is monitored, and submit the pipelines; return their names."""
-    crds = build.module(build.PROMETHEUS_OPERATOR, PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
-    for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
-        cluster.apply(crds / f"monitoring.coreos.com_{kind}.yaml")
+    install_kinds(cluster)
     chart.install(cluster, images, *MONITORED)
     capacity = {"status": {"capacity": {"nvidia.com/gpu": "4"}}}
     cluster.kubectl("patch", "node", cluster.node_name, "--subresource=status", "-p", json.dumps(capacity))
