@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from feedline.errors import DataError, InputMissingError, UsageError
 from feedline.npy import File
 
-Residency = Literal["auto", "mapped", "memory"]
+Residency = Literal["auto", "mapped", "read", "memory"]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _SCRATCH_BYTES = 4 << 20
@@ -55,6 +55,7 @@ class Array:
         self.modified_ns = max(file.modified_ns for file in files)
         self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
         self.rows = stop - start
+        self._start = start
         self.mapped: list[Mapped] = []
         self._parts: list[NDArray[np.uint8]] = []
         begin = 0
@@ -78,6 +79,16 @@ class Array:
     def bytes(self) -> int:
         """Bytes of all rows."""
         return self.rows * self.row_bytes
+
+    def loaded(self) -> "Array":
+        """Return the same rows, read into memory now.
+
+        Raises
+        ------
+        FileShrankError, StorageError
+            As `feedline.npy.File.load` does.
+        """
+        return Array(self.name, self.files, self._start, self._start + self.rows, in_memory=True)
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile.
@@ -109,22 +120,41 @@ class Array:
         place[by_part] = np.arange(len(by_part))
         scratch[: len(rows)].take(place, 0, out, "clip")
 
-    def in_files(self, rows: NDArray[np.intp]) -> Iterator[tuple[File, NDArray[np.intp]]]:
-        """Yield each mapped file that holds some of `rows`, with these rows as the file counts them."""
+    def take_past_mapping(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy `rows` of mapped files to `out` as `take` does, but past the mapping: waits, and raises, where it fails.
+
+        Raises
+        ------
+        FileShrankError, StorageError
+            As `feedline.npy.File.read` does.
+        """
+        address = out.__array_interface__["data"][0]
+        for file, local, places in self.in_files(rows):
+            file.read(local, address + places * self.row_bytes)
+
+    def copy(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy `rows`, which need not be in memory, to `out`, as `take` does; what cannot be read raises."""
+        if self.mapped:
+            self.take_past_mapping(rows, out)
+        else:
+            self.take(rows, out)
+
+    def in_files(self, rows: NDArray[np.intp]) -> Iterator[tuple[File, NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield each mapped file with some of `rows`, these as the file counts them, and their places in `rows`."""
         if len(self.mapped) == 1:
-            yield self.mapped[0].file, rows + self.mapped[0].first
+            yield self.mapped[0].file, rows + self.mapped[0].first, np.arange(len(rows))
             return
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(parts).tolist():
-            mapped = self.mapped[number]
-            yield mapped.file, rows[parts == number] - self._starts[number] + mapped.first
+            mapped, places = self.mapped[number], np.flatnonzero(parts == number)
+            yield mapped.file, rows[places] - self._starts[number] + mapped.first, places
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return a copy of rows `start` to `stop`, ``[stop - start, *row_shape]`` of `dtype`."""
         for file in self.files:
             file.verify()
         out = np.empty((stop - start, self.row_bytes), np.uint8)
-        self.take(np.arange(start, stop), out)
+        self.copy(np.arange(start, stop), out)
         return out.view(self.dtype).reshape(stop - start, *self.row_shape)
 
 
@@ -177,7 +207,7 @@ class Arrays(Mapping[str, Array]):
             headers[name] = f"{array.dtype.descr if array.dtype.names else array.dtype.str} {list(array.row_shape)}"
             sample = np.unique(np.linspace(0, array.rows - 1, min(_SAMPLED_ROWS, array.rows)).astype(np.intp))
             out = np.empty((len(sample), array.row_bytes), np.uint8)
-            array.take(sample, out)
+            array.copy(sample, out)
             digest.update(json.dumps(name).encode() + out.tobytes())
         return {"rows": self.rows, "arrays": headers, "sample": digest.hexdigest()}
 
@@ -207,7 +237,8 @@ def open_arrays(
         Start and stop of the rows to use, of the rows of all files together; all by default.
     residency
         ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
-        and leaves it to the kernel; ``"memory"`` reads them into memory now.
+        and leaves it to the kernel; ``"read"`` has a feed read every row with calls of its own, many at a time, as it
+        does by itself for files on a network; ``"memory"`` reads them into memory now.
 
     Raises
     ------
@@ -218,8 +249,8 @@ def open_arrays(
     UsageError
         The range of rows is empty or lies outside of the data.
     """
-    if residency not in ("auto", "mapped", "memory"):
-        raise UsageError(f"residency: must be auto, mapped or memory (got {residency!r})")
+    if residency not in get_args(Residency):
+        raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
     named = _named_paths(sources)
     opened = {name: [File(path) for path in paths] for name, paths in named.items()}
     counts = {name: _joined_rows(name, files) for name, files in opened.items()}

@@ -12,7 +12,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,8 @@ class FeedStats:
     """Page faults of the gather threads that needed no disk."""
     major_faults: int
     """Page faults of the gather threads that waited for the disk."""
+    rows_from_disk: int
+    """Rows that were not in memory when they came to be due; they are read, and cost no page fault."""
     paging: Mapping[str, str]
     """For each mapped array how its rows come into memory, and why, as a sentence."""
 
@@ -87,7 +89,9 @@ class Feed:
     batch_size
         Rows of a batch over all ranks; rank r gets the r-th of `world` equal parts of every batch.
     shuffle
-        ``"full"``: every epoch in a new order over all rows; ``"none"``: in the order of the files.
+        ``"full"``: every epoch in a new order over all rows; ``"none"``: in the order of the files; ``"block"``: blocks
+        of consecutive rows in a new order, and the rows of some blocks at a time mixed, which a disk reads many times
+        faster than single rows, and which mixes less (`feedline.order.Blocks`).
     seed
         From 0 to 2**64 - 1; the same seed gives the same batches, with any number of threads, on any machine.
     epochs
@@ -100,6 +104,11 @@ class Feed:
         Gather threads; 0 takes the CPU limit, at most 4.
     prefetch
         Batches to keep ready, rounded up to whole slots, at least one for each thread.
+    block_rows, window
+        For ``"block"``: rows of a block, and blocks that are mixed; 0 takes what is 1 MiB, and 64.
+    read_ahead
+        Batches, beyond the slots that are being filled, whose rows are brought into memory where they are not; None
+        takes two slots, or fewer where they would take more than an eighth of the memory.
     state
         From `state`, to go on after the last batch that had been handed out.
 
@@ -124,14 +133,20 @@ class Feed:
         world: int = 1,
         threads: int = 0,
         prefetch: int = 4,
+        block_rows: int = 0,
+        window: int = 0,
+        read_ahead: int | None = None,
         state: dict[str, Any] | None = None,
     ) -> None:
         batch_size, seed, rank, world = map(
             _integer, ("batch_size", "seed", "rank", "world"), (batch_size, seed, rank, world)
         )
         threads, prefetch = map(_integer, ("threads", "prefetch"), (threads, prefetch))
+        block_rows, window = map(_integer, ("block_rows", "window"), (block_rows, window))
         epochs = None if epochs is None else _integer("epochs", epochs)
+        read_ahead = None if read_ahead is None else _integer("read_ahead", read_ahead)
         _check_arguments(arrays.rows, batch_size, shuffle, seed, epochs, last_batch, rank, world, threads, prefetch)
+        _check_reading(shuffle, block_rows, window, read_ahead)
         self.arrays = arrays
         self.batch_size = batch_size
         self._arguments: dict[str, Any] = {
@@ -143,7 +158,14 @@ class Feed:
             "world": world,
             "threads": threads,
             "prefetch": prefetch,
+            "block_rows": block_rows,
+            "window": window,
+            "read_ahead": read_ahead,
         }
+        self._shuffle: order.Shuffle | order.Blocks = shuffle
+        if shuffle == "block":
+            widest = max(array.row_bytes for array in arrays.values())
+            self._shuffle = order.Blocks.of(widest, block_rows, window)
         self.plan = order.Plan(arrays.rows, batch_size, last_batch, rank, world)
         self.epochs = epochs
         self.threads = threads or default_threads()
@@ -161,6 +183,11 @@ class Feed:
         self._fetches = array("d", bytes(8 * _WINDOW))
         if state is not None:
             self.restore(state)
+
+    @property
+    def blocks(self) -> order.Blocks | None:
+        """How block shuffle cuts and mixes; None in the other orders."""
+        return self._shuffle if isinstance(self._shuffle, order.Blocks) else None
 
     def __len__(self) -> int:
         """Return the steps of an epoch."""
@@ -232,9 +259,9 @@ class Feed:
             self._position = Position(self._position.epoch + 1, 0)
         self._resumes = False
         if self._gatherer is None:
-            shuffle, seed, prefetch = (self._arguments[name] for name in ("shuffle", "seed", "prefetch"))
+            seed, prefetch, ahead = (self._arguments[name] for name in ("seed", "prefetch", "read_ahead"))
             self._gatherer = Gatherer(
-                self.arrays, self.plan, shuffle, seed, self.epochs, self.threads, prefetch, self._allocate
+                self.arrays, self.plan, self._shuffle, seed, self.epochs, self.threads, prefetch, ahead, self._allocate
             )
             # Also ends the threads when the feed is collected, and at the interpreter's exit.
             self._finalizer = weakref.finalize(self, _close_in, self._process, self._gatherer)
@@ -266,6 +293,8 @@ class Feed:
     def _fingerprint(self) -> dict[str, Any]:
         names = ("shuffle", "seed", "last_batch")
         arguments = {name: self._arguments[name] for name in names}
+        if self.blocks is not None:
+            arguments |= {"block_rows": self.blocks.rows, "window": self.blocks.window}
         return {
             "order": order.VERSION,
             "batch_size": self.batch_size,
@@ -321,6 +350,7 @@ class Feed:
             queue_capacity=gatherer.capacity * gatherer.batches_per_slot if gatherer else 0,
             minor_faults=gatherer.work.minor_faults if gatherer else 0,
             major_faults=gatherer.work.major_faults if gatherer else 0,
+            rows_from_disk=gatherer.rows_from_disk if gatherer else 0,
             paging={name: choice.in_words() for name, choice in gatherer.choices.items()} if gatherer else {},
         )
 
@@ -376,7 +406,7 @@ def _check_arguments(
 ) -> None:
     checks = {
         f"batch_size: must be at least 1 (got {batch_size})": batch_size >= 1,
-        f"shuffle: must be full or none (got {shuffle!r})": shuffle in ("full", "none"),
+        f"shuffle: must be full, block or none (got {shuffle!r})": shuffle in get_args(order.Shuffle),
         f"last_batch: must be drop or keep (got {last_batch!r})": last_batch in ("drop", "keep"),
         f"seed: must be from 0 to 2**64 - 1 (got {seed})": 0 <= seed < 2**64,
         f"epochs: must be at least 1 (got {epochs})": epochs is None or epochs >= 1,
@@ -384,12 +414,28 @@ def _check_arguments(
         f"threads: must be from 0 to 256 (got {threads})": 0 <= threads <= 256,
         f"prefetch: must be at least 1 (got {prefetch})": prefetch >= 1,
     }
-    for problem, holds in checks.items():
-        if not holds:
-            raise UsageError(problem)
+    _require(checks)
     if batch_size % world:
         raise UsageError(f"batch_size: must be a multiple of world (got {batch_size} and {world})")
     if last_batch == "keep" and world > 1:
         raise UsageError("last_batch: keep would give ranks unequal batches; use drop with world > 1")
     if batch_size > rows:
         raise DataError(f"a batch of {batch_size} is larger than the data, which have {rows} rows")
+
+
+def _check_reading(shuffle: str, block_rows: int, window: int, read_ahead: int | None) -> None:
+    _require(
+        {
+            f"block_rows: must be from 0 to 2**40 (got {block_rows})": 0 <= block_rows <= 2**40,
+            f"window: must be from 0 to 2**20 (got {window})": 0 <= window <= 2**20,
+            "block_rows and window: are for shuffle block alone": shuffle == "block" or not (block_rows or window),
+            f"read_ahead: must be at least 0 (got {read_ahead})": read_ahead is None or read_ahead >= 0,
+        }
+    )
+
+
+def _require(checks: Mapping[str, bool]) -> None:
+    """Raise `UsageError` with the first problem that is one."""
+    for problem, holds in checks.items():
+        if not holds:
+            raise UsageError(problem)

@@ -10,7 +10,7 @@ import contextlib
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -20,15 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.arrays import Array, Arrays
-from feedline.errors import UsageError
-from feedline.limits import memory_bytes
-from feedline.order import Plan, Shuffle, order
-from feedline.pagein import Choice, PageIn, slots_ahead
+from feedline.errors import EnvironmentInvalidError, UsageError
+from feedline.governor import Choice, fits, slots_ahead
+from feedline.limits import anonymous_bytes, memory_bytes
+from feedline.order import Blocks, Order, Plan, Shuffle, order
+from feedline.pagein import PageIn
 from feedline.slots import Allocate, Pool, aligned
+from feedline.verdict import size
 
 SLOT_BYTES = 8 << 20
 """Small batches share a slot of about this size: big enough that a hand-over between threads costs nothing against
 the copy, small enough that a few slots fit the last-level cache."""
+
+
+_ROOM_BYTES = 64 << 20
+"""Page cache without which even what is read ahead would be gone before it is gathered, and what Python needs."""
 
 
 class Position(NamedTuple):
@@ -91,14 +97,17 @@ class _Layout:
         shape = (batches, batch_rows, *self.array.row_shape)
         return np.ndarray(shape, self.array.dtype, memory, self.offset, (self.stride, *self.batch_strides))
 
-    def fill(self, memory: NDArray[np.uint8], rows: NDArray[np.intp], batch_rows: int) -> None:
+    def fill(self, memory: NDArray[np.uint8], rows: NDArray[np.intp], batch_rows: int, take: "_Take") -> None:
         row_bytes = self.array.row_bytes
         step = len(rows) if self.contiguous else batch_rows
         for batch, begin in enumerate(range(0, len(rows), step)):
             part = rows[begin : begin + step]
             start = self.offset + batch * self.stride
             out = memory[start : start + len(part) * row_bytes].reshape(len(part), row_bytes)
-            self.array.take(part, out)
+            take(self.array, part, out)
+
+
+_Take = Callable[[Array, NDArray[np.intp], NDArray[np.uint8]], None]
 
 
 class Gatherer:
@@ -112,6 +121,8 @@ class Gatherer:
         Number of threads, at least 1.
     prefetch
         Batches to keep ready, rounded up to whole slots, at least one slot for each thread.
+    read_ahead
+        Batches, beyond the slot that is filled, whose rows are brought into memory; None takes what there is room for.
     allocate
         Makes the memory of a slot.
     """
@@ -120,11 +131,12 @@ class Gatherer:
         self,
         arrays: Arrays,
         plan: Plan,
-        shuffle: Shuffle,
+        shuffle: Shuffle | Blocks,
         seed: int,
         epochs: int | None,
         threads: int,
         prefetch: int,
+        read_ahead: int | None,
         allocate: Allocate,
     ) -> None:
         self._arrays, self._plan, self._epochs = arrays, plan, epochs
@@ -132,21 +144,33 @@ class Gatherer:
         batch_rows = plan.local_batch_size
         batch_bytes = sum(aligned(batch_rows * array.row_bytes) for array in arrays.values())
         self.batches_per_slot = max(1, min(SLOT_BYTES // batch_bytes, plan.steps))
-        self._pagein, self._slots_ahead = None, 0
-        if arrays.residency == "auto":
-            memory = memory_bytes()
-            self._pagein = PageIn(arrays, memory)
-            self._slots_ahead = slots_ahead(batch_rows * self.batches_per_slot, arrays, memory)
+        # Block shuffle brings whole blocks in, a window ahead, and has no need of them again when that is mixed.
+        self._lead = min(shuffle.lead, plan.rows) if isinstance(shuffle, Blocks) else 0
+        memory = memory_bytes()
+        self._pagein, self._slots_ahead, self._one_pass = None, 0, False
+        self._take: _Take = Array.take
+        if arrays.residency in ("auto", "read"):
+            self._one_pass = shuffle != "full" and not fits(arrays.bytes, memory)
+            self._pagein = PageIn(arrays, memory, one_pass=self._one_pass)
+            self._take = self._pagein.take
+            self._slots_ahead = (
+                slots_ahead(batch_rows * self.batches_per_slot, arrays, memory)
+                if read_ahead is None
+                else -(-read_ahead // self.batches_per_slot)
+            )
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
         self._layouts = tuple(_layouts(arrays, batch_rows, self.batches_per_slot))
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
-        self._pool = Pool(batch_bytes * self.batches_per_slot, self.capacity + threads + 2, allocate)
+        slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
+        window_bytes = 2 * self._lead * (arrays.bytes // arrays.rows) if self._pagein else 0
+        _require_room(memory, slots, slot_bytes, 0 if shuffle == "none" else plan.rows, min(window_bytes, arrays.bytes))
+        self._pool = Pool(slot_bytes, slots, allocate)
         self._room: SimpleQueue[bool] = SimpleQueue()  # a True for every slot that may be claimed, False to end
         self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
         self._claiming = threading.Lock()
-        self._next_claim = Claim(0, 0, Position(0, 0), 0)
+        self._next_claim = self._first_claim = Claim(0, 0, Position(0, 0), 0)
         self._looking = threading.Lock()
-        self._next_look = self._next_claim  # the first claim that was not yet looked ahead to
+        self._next_look = Claim(-1, 0, Position(0, 0), 0)  # the first claim that was not yet looked ahead to
         self._unclaimable = 0  # room that was found when no epoch was left
         # The consumer's alone: which slot comes next, and those that were done before it.
         self._next_taken = self._next_claim
@@ -170,12 +194,17 @@ class Gatherer:
         """How the rows of each mapped array come into memory, and why."""
         return {} if self._pagein is None else self._pagein.choices
 
+    @property
+    def rows_from_disk(self) -> int:
+        """Rows that were not in memory when they came to be due."""
+        return 0 if self._pagein is None else self._pagein.rows_from_disk
+
     def seek(self, position: Position) -> None:
         """Go on from `position`; what was gathered ahead for another place is dropped."""
         if self._next_taken.position == position:
             return
         with self._claiming:
-            self._next_claim = Claim(self._next_claim.generation + 1, 0, position, 0)
+            self._next_claim = self._first_claim = Claim(self._next_claim.generation + 1, 0, position, 0)
             room, self._unclaimable = self._unclaimable, 0
         self._next_taken = self._next_claim
         room += len(self._early)
@@ -225,6 +254,8 @@ class Gatherer:
             for thread in self._threads:
                 if thread.is_alive():
                     thread.join()
+        if self._pagein is not None:
+            self._pagein.close()
         self._early.clear()
         with contextlib.suppress(Empty):
             while True:
@@ -266,18 +297,48 @@ class Gatherer:
             return
         try:
             look = self._next_look
-            if (look.generation, look.number) < (claim.generation, claim.number):
+            if look.generation != claim.generation:
+                look = self._first_claim
+            elif look.number < claim.number and not self._lead:
+                # What was claimed meanwhile is being read. Blocks that nobody told of would come row by row.
                 look = claim
             while look.generation == claim.generation and look.number <= claim.number + self._slots_ahead:
-                epoch = look.position.epoch
                 # No more than two orders are kept.
-                if epoch > claim.position.epoch + 1 or (self._epochs is not None and epoch >= self._epochs):
+                if look.position.epoch > claim.position.epoch + 1 or not self._is_due(look.position.epoch):
                     break
                 look = self._sized(look)
-                self._pagein.ahead(partial(self._rows, look.position, look.batches))
+                self._pagein.ahead(partial(self._coming, look, claim))
+                if self._one_pass:
+                    self._let_go(look)
                 look = self._next_look = self._after(look)
         finally:
             self._looking.release()
+
+    def _is_due(self, epoch: int) -> bool:
+        return self._epochs is None or epoch < self._epochs
+
+    def _coming(self, look: Claim, claim: Claim) -> NDArray[np.intp]:
+        """Return the rows to bring in at a look: those of its slot, or of the blocks that begin a window further on."""
+        if not self._lead:
+            return self._rows(look.position, look.batches)
+        epoch, rows = look.position.epoch, self._plan.rows
+        start = look.position.step * self._plan.batch_size
+        stop = start + look.batches * self._plan.batch_size + self._lead
+        # The first look takes its own window as well. At the start of an epoch the last one saw rows that are dropped.
+        start += -self._lead if look.number == 0 else self._lead - (0 if start else self._plan.batch_size)
+        found = [self._orders.get(epoch).unmixed(max(0, start), min(stop, rows))]
+        if stop > rows and epoch <= claim.position.epoch and self._is_due(epoch + 1):
+            found.append(self._orders.get(epoch + 1).unmixed(max(0, start - rows), stop - rows))
+        return np.concatenate(found)
+
+    def _let_go(self, look: Claim) -> None:
+        """Let go of rows that were gathered long ago, by threads that may still be at work on slots before this one."""
+        slot = self.batches_per_slot * self._plan.batch_size
+        stop = look.position.step * self._plan.batch_size - self._lead - slot * (self._slots_ahead + self.capacity)
+        if stop > 0 and self._pagein is not None:
+            rows = self._orders.get(look.position.epoch).unmixed(max(0, stop - slot), stop)
+            if len(rows):
+                self._pagein.let_go(rows)
 
     def _sized(self, claim: Claim) -> Claim:
         """Return a claim with its number of batches; a smaller last batch has a slot of its own."""
@@ -293,11 +354,13 @@ class Gatherer:
         memory = self._pool.take()
         self._arrays.verify()
         for layout in self._layouts:
-            layout.fill(memory, rows, batch_rows)
+            layout.fill(memory, rows, batch_rows, self._take)
         self._arrays.verify()
         views = tuple(layout.view(memory, claim.batches, batch_rows) for layout in self._layouts)
         ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
         work = Work(ended - started, len(rows), after.ru_minflt - faults.ru_minflt, after.ru_majflt - faults.ru_majflt)
+        if self._pagein is not None:
+            self._pagein.faulted(work.major_faults, work.rows)
         return Slot(claim, views, work)
 
     def _rows(self, position: Position, batches: int) -> NDArray[np.intp]:
@@ -307,20 +370,18 @@ class Gatherer:
             spans = [(plan.span(position.step)[0], plan.span(position.step + batches - 1)[1])]
         else:
             spans = [plan.span(position.step + number) for number in range(batches)]
-        if order is None:
-            return np.concatenate([np.arange(start, stop) for start, stop in spans])
-        return np.concatenate([order[start:stop] for start, stop in spans]).astype(np.intp)
+        return np.concatenate([order.rows(start, stop) for start, stop in spans])
 
 
 class _Orders:
     """The orders of the current and the next epoch, each computed once, by whichever thread needs it first."""
 
-    def __init__(self, rows: int, shuffle: Shuffle, seed: int) -> None:
+    def __init__(self, rows: int, shuffle: Shuffle | Blocks, seed: int) -> None:
         self._arguments = (rows, shuffle, seed)
-        self._known: dict[int, NDArray[np.unsignedinteger] | None] = {}
+        self._known: dict[int, Order] = {}
         self._computing = threading.Lock()
 
-    def get(self, epoch: int) -> NDArray[np.unsignedinteger] | None:
+    def get(self, epoch: int) -> Order:
         """Return the order of `epoch`; only who needs one that is not known yet waits for it."""
         try:
             return self._known[epoch]
@@ -338,13 +399,32 @@ class _Orders:
             finally:
                 self._computing.release()
 
-    def _compute(self, epoch: int) -> NDArray[np.unsignedinteger] | None:
+    def _compute(self, epoch: int) -> Order:
         if epoch not in self._known:
             # Two at most: the one in use and the one ahead.
             for old in [each for each in self._known if each not in (epoch - 1, epoch + 1)]:
                 del self._known[old]
             self._known[epoch] = order(*self._arguments, epoch)
         return self._known[epoch]
+
+
+def _require_room(memory: int, slots: int, slot_bytes: int, ordered_rows: int, window_bytes: int) -> None:
+    """Refuse a feed for which the memory is too small, with the arithmetic: the kernel would end the process."""
+    parts = {
+        "this process": anonymous_bytes(),
+        f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
+        "two orders": 2 * ordered_rows * (4 if ordered_rows <= 2**32 else 8),
+        "two windows of blocks": window_bytes,
+        "room to work": _ROOM_BYTES,
+    }
+    needed = sum(parts.values())
+    if needed > memory:
+        told = ", ".join(f"{size(part)} for {name}" for name, part in parts.items() if part)
+        lower = "loader.shuffle.window" if window_bytes else "loader.batchSize or loader.prefetchBatches"
+        raise EnvironmentInvalidError(
+            f"the feed takes {size(needed)} of memory, and the limit is {size(memory)}: {told}: "
+            f"raise resources.memory, or lower {lower}"
+        )
 
 
 def _layouts(arrays: Arrays, batch_rows: int, batches: int) -> Iterator[_Layout]:

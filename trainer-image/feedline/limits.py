@@ -31,6 +31,18 @@ def memory_bytes(root: Path = _ROOT) -> int:
     return min(limits)
 
 
+def anonymous_bytes(root: Path = _ROOT) -> int:
+    """Return the bytes of memory of this process that no file stands for: what the kernel cannot give up."""
+    return next(
+        (
+            int(line.split()[1]) * 1024
+            for line in (root / "proc/self/status").read_text().splitlines()
+            if line.startswith("RssAnon:")
+        ),
+        0,
+    )
+
+
 def default_threads(root: Path = _ROOT) -> int:
     """Return how many gather threads a feed takes when it is asked for 0: the CPU limit, from 1 to 4."""
     return max(1, min(4, int(cpu_count(root))))

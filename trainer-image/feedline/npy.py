@@ -5,6 +5,8 @@ Rows are plain bytes in here, so that one way of copying serves every dtype.
 """
 
 import ast
+import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.errors import DataError, EnvironmentInvalidError, FileShrankError, InputMissingError, StorageError
+from feedline.reads import read
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 64 * 1024
@@ -27,6 +30,11 @@ _MAX_LENGTH = 2**48
 _MAX_AXES = 63  # numpy has 64, and a slot holds batches of batch_size rows: two axes for one
 _DATE_WITH_DIVISOR = re.compile(r"(8|64)\[[^\]'\"]*/")
 """A date unit such as ``7D/2``: numpy.save never writes one, and numpy ends the process on a divisor of 0."""
+
+
+_MADV_POPULATE_READ = 22
+_libc = ctypes.CDLL(None, use_errno=True)  # releases the GIL for every call
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,12 @@ def _short(shape: tuple[int, ...]) -> str:
     return f"({lengths if len(lengths) <= 80 else lengths[:77] + '...'})"
 
 
+def _close(descriptor: int) -> None:
+    """Close a file that was only read; a file system that is gone may complain."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 class File:
     """One `.npy` file: its header, its mapped rows as bytes, and the means to see that it has not changed.
 
@@ -159,8 +173,8 @@ class File:
                 ) from None
             raise InputMissingError(f"{path}: cannot be opened ({error.strerror})") from None
         self._descriptor = descriptor
-        weakref.finalize(self, os.close, descriptor)
-        status = os.fstat(descriptor)
+        weakref.finalize(self, _close, descriptor)
+        status = self._status()
         if not stat.S_ISREG(status.st_mode):
             raise InputMissingError(f"{path}: is a directory or a device, not a .npy file")
         self._size, self.modified_ns = status.st_size, status.st_mtime_ns
@@ -170,16 +184,72 @@ class File:
         except OSError as error:
             raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
 
+    def _status(self) -> os.stat_result:
+        try:
+            return os.fstat(self._descriptor)
+        except OSError as error:  # its file system is gone
+            raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
+
     def fileno(self) -> int:
         """Return the descriptor, which is open as long as this object is there."""
         return self._descriptor
 
     def expect_random_access(self) -> None:
-        """Have a page fault read its page alone, without what lies around it."""
+        """Have the kernel read what is asked for alone, without what lies around it."""
         self._mapping.madvise(mmap.MADV_RANDOM)
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def populate(self, start: int, stop: int) -> bool:
+        """Have bytes of the mapping, whole pages, ready to be touched; return whether each of them is.
+
+        Touching a page that cannot be read ends the process (SIGBUS); this says so instead (MADV_POPULATE_READ, since
+        Linux 5.14; before that nothing is done). Those that are missing are read.
+        """
+        address = int(self.rows.__array_interface__["data"][0]) - self.header.offset
+        done = _libc.madvise(address + start, min(stop, self._size) - start, _MADV_POPULATE_READ)
+        return done == 0 or ctypes.get_errno() == errno.EINVAL
+
+    def read(self, rows: NDArray[np.intp], addresses: NDArray[np.intp]) -> None:
+        """Read some rows, ``[n]``, past the mapping to memory at `addresses`, ``[n]``.
+
+        Raises
+        ------
+        FileShrankError
+            The file was cut short.
+        StorageError
+            The disk, or what stands for it, does not give a row.
+        """
+        row_bytes = self.header.row_bytes
+        offsets = self.header.offset + rows * row_bytes
+        counts = read(self._descriptor, offsets, row_bytes, addresses)
+        for number in np.flatnonzero(counts != row_bytes).tolist():
+            # What is left is read again: whether an error or the file's end cut it short is not said at first.
+            self._read_rest(int(rows[number]), max(0, int(counts[number])), int(addresses[number]))
+
+    def _read_rest(self, row: int, done: int, address: int) -> None:
+        row_bytes = self.header.row_bytes
+        target = (ctypes.c_char * row_bytes).from_address(address)
+        while done < row_bytes:
+            try:
+                count = os.preadv(
+                    self._descriptor, [memoryview(target)[done:]], self.header.offset + row * row_bytes + done
+                )
+            except OSError as error:
+                raise StorageError(f"{self.path}: row {row} cannot be read ({error.strerror})") from error
+            if count == 0:
+                raise FileShrankError(f"{self.path}: was cut short while it was read, at row {row}")
+            done += count
 
     def _mapped(self) -> NDArray[np.uint8]:
-        mapping = self._mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
+        try:
+            mapping = self._mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            raise EnvironmentInvalidError(
+                f"{self.path}: its file system does not allow files to be mapped (as FUSE with direct_io): "
+                "copy the file to another one"
+            ) from None
         header = self.header
         return np.ndarray((header.rows, header.row_bytes), np.uint8, buffer=mapping, offset=header.offset)
 
@@ -207,7 +277,7 @@ class File:
         Touching a mapped page past the end of its file kills the process, so this is asked before every gather;
         asked again after it, it keeps zeros from being handed over as data.
         """
-        status = os.fstat(self._descriptor)
+        status = self._status()
         if status.st_size < self._size:
             row = max(0, status.st_size - self.header.offset) // self.header.row_bytes
             raise FileShrankError(f"{self.path}: was cut short while it was read: it now ends in row {row}")

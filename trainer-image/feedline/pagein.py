@@ -1,106 +1,65 @@
-"""Brings the rows of coming batches into memory before they are gathered: the order is known, so no disk need wait.
+"""Brings the rows of coming batches into memory and from there into slots: the order is known, so no disk need wait.
 
 Left alone, a mapped file is read a page fault at a time, and the kernel's read-ahead, made for reading in order, brings
-in megabytes around each row. Where rows are not in memory, they are sorted, ranges that touch are joined, and the
-kernel is told of all of them at once (POSIX_FADV_WILLNEED starts the reads and returns), some slots ahead; the mapping
-is marked MADV_RANDOM, so that a fault reads its page alone. Where they are, nothing is done but to look now and then.
+in megabytes around each row. Here, by what `feedline.governor` chooses for each array:
 
-What is chosen is decided for each array by `choose`, a pure function of what was seen. Nothing here gathers a row.
+- **resident**: rows that are in memory are copied from the mapping;
+- **advise**: rows that are not are sorted, those that touch are joined, and the kernel is told of all of them some
+  slots ahead; when they are due, they are read past the mapping;
+- **fill**: the same, and where all rows will fit, the files are read in order meanwhile;
+- **read**: from a file system on a network, rows are read when they are due, by as many threads as keep it busy.
+
+Only rows in memory are ever copied from a mapping: where a disk fails or a file was cut short, reading says so, and
+touching a page would end the process.
 """
 
 import contextlib
-import math
 import mmap
 import os
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feedline.arrays import Array, Arrays
+from feedline.governor import (
+    HIT_SECONDS,
+    MOST_READERS,
+    Choice,
+    Evidence,
+    choose,
+    file_system,
+    is_in_memory,
+    is_on_network,
+    is_small,
+    readers,
+)
 from feedline.npy import File
-from feedline.residency import is_resident
-
-Strategy = Literal["resident", "advise"]
+from feedline.reads import begin
 
 _PAGE = mmap.PAGESIZE
 _RANGE_BYTES = 128 << 10
-"""The kernel reads no more than a device's read_ahead_kb for one WILLNEED, 128 KiB by default (mm/readahead.c,
+"""The kernel reads no more than a device's read_ahead_kb at one request, 128 KiB by default (mm/readahead.c,
 force_page_cache_ra), so that longer ranges are told in pieces."""
 _PROBES = 64
-_RESIDENT = 0.98
-_HIT_SECONDS = 30e-6
-"""A page in memory is copied in some microseconds; no disk is as fast."""
-_LOOK_EVERY = 8
-"""Slots between two looks at rows that were in memory: 64 probes cost about 100 µs, a slot of 8 MB some 4 ms."""
-_SMALL_ROW_BYTES = 512
-_SMALL_BYTES = 64 << 20
-_SMALL_SHARE = 1 / 16
-_AHEAD_SHARE = 1 / 8
-_MOST_SLOTS_AHEAD = 2
-"""By the time two slots are gathered, a disk has read some thousand rows."""
-_WORDS = {"resident": "Taken as it lies in memory", "advise": "Read ahead of need"}
-
-
-class Choice(NamedTuple):
-    """How the rows of an array come into memory, and why, for people."""
-
-    strategy: Strategy
-    reason: str
-
-    def in_words(self) -> str:
-        """Return the choice as a sentence."""
-        return f"{_WORDS[self.strategy]}: {self.reason}."
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known about the rows of an array.
-
-    Attributes
-    ----------
-    array_bytes, row_bytes
-        Of all rows in use, and of one.
-    memory_bytes
-        What this process may use.
-    resident
-        Share of a sample of the coming rows that is in memory; None where the file system does not tell.
-    """
-
-    array_bytes: int
-    row_bytes: int
-    memory_bytes: int
-    resident: float | None
-
-
-def choose(evidence: Evidence) -> Choice:
-    """Return how to bring in the rows of an array."""
-    if is_small(evidence):
-        return Choice("resident", "it is small, and is read once, in order")
-    if evidence.resident is None:
-        if evidence.array_bytes <= evidence.memory_bytes // 2:
-            return Choice("resident", "it fits into memory, and the file system does not say what is there")
-        return Choice("advise", "it does not fit into memory, and the file system does not say what is there")
-    share = f"{evidence.resident:.0%} of the coming rows are in memory"
-    return Choice("resident" if evidence.resident >= _RESIDENT else "advise", share)
-
-
-def is_small(evidence: Evidence) -> bool:
-    """Return whether an array is worth keeping whole: many rows share a page, and it takes little of the memory."""
-    largest = min(_SMALL_BYTES, _SMALL_SHARE * evidence.memory_bytes)
-    return evidence.row_bytes <= _SMALL_ROW_BYTES and evidence.array_bytes <= largest
-
-
-def slots_ahead(rows: int, arrays: Arrays, memory_bytes: int) -> int:
-    """Return how many slots of so many rows to look ahead: 2 at most, 0 where one takes more than an eighth of memory.
-
-    A row that lies anywhere takes the pages that it touches, 1 + (row_bytes - 1) / 4096 of them on average.
-    """
-    slot_bytes = sum(min(rows * (array.row_bytes + _PAGE - 1), array.bytes) for array in arrays.values())
-    return min(_MOST_SLOTS_AHEAD, int(_AHEAD_SHARE * memory_bytes / slot_bytes))
+_LOOK_EVERY = 64
+"""Slots between two looks at rows that were in memory: 64 probes take as long as half a slot, and a slot whose rows
+were not there after all says so by its page faults."""
+_FAULTS = 0.002
+"""A fault that waits for the disk takes as long as copying a hundred rows."""
+_FILL_BYTES = 32 << 20
+"""Read in order for each slot: four times what a slot takes, so that most of a file is there after a quarter of it."""
+_POPULATED_BYTES = 256 << 20
+"""Of a mapping, for each slot: some 10 ms, which page faults would take later."""
+_SLOTS_REMEMBERED = 8
+_ROWS_TO_LEARN = 4
+"""Of each thread, in a step."""
 
 
 def ranges(rows: NDArray[np.intp], offset: int, row_bytes: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -128,37 +87,87 @@ def ranges(rows: NDArray[np.intp], offset: int, row_bytes: int) -> tuple[NDArray
     return starts[begins], np.append(stops[begins[1:] - 1], stops[-1])
 
 
+def pieces(starts: NDArray[np.intp], stops: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return ranges of bytes cut into pieces of 128 KiB at most: where each begins, and how long it is."""
+    counts = -(-(stops - starts) // _RANGE_BYTES)
+    ends = np.cumsum(counts)
+    number = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
+    offsets = np.repeat(starts, counts) + number * _RANGE_BYTES
+    return offsets, np.minimum(_RANGE_BYTES, np.repeat(stops, counts) - offsets)
+
+
 class PageIn:
-    """Brings in the rows of all arrays of a feed; called by one thread at a time.
+    """The way of all mapped arrays of a feed from their files to its slots.
 
     Parameters
     ----------
     arrays
-        What is fed.
+        What is fed, mapped.
     memory_bytes
         What this process may use.
+    one_pass
+        Whether rows are let go when they were taken, so that none is ever left in memory for long.
     """
 
-    def __init__(self, arrays: Arrays, memory_bytes: int) -> None:
-        self._ways = [_Way(array, memory_bytes) for array in arrays.values() if array.mapped]
+    def __init__(self, arrays: Arrays, memory_bytes: int, *, one_pass: bool = False) -> None:
+        self._readers = Readers()
+        self._one_pass = one_pass
+        self._ways = {name: self._way(array, arrays, memory_bytes) for name, array in arrays.items()}
+
+    def _way(self, array: Array, arrays: Arrays, memory_bytes: int) -> "_Way":
+        kind = file_system(array.mapped[0].file)
+        unseen = Evidence(array.bytes, array.row_bytes, arrays.bytes, memory_bytes, kind)
+        if is_small(unseen):
+            return _Kept(array, choose(unseen))
+        if arrays.residency == "read":
+            return _Remote(array, Choice("read", "loader.residency is Read"), self._readers)
+        if is_on_network(unseen):
+            return _Remote(array, choose(unseen), self._readers)
+        return _Local(array, unseen, one_pass=self._one_pass)
 
     def ahead(self, rows: Callable[[], NDArray[np.intp]]) -> None:
-        """See to it that the rows of a slot, ``[n]``, will be in memory; they are asked for only if it takes them."""
-        due = [way for way in self._ways if not way.passes_over()]
-        if due:
-            coming = rows()
+        """See to it that the rows of a slot, ``[n]``, will be in memory; they are asked for only if it takes them.
+
+        Called by one thread at a time.
+        """
+        due = [way for way in self._ways.values() if not way.passes_over()]
+        if due and len(coming := rows()):
             for way in due:
                 way.ahead(coming)
 
+    def take(self, array: Array, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy `rows` of an array to `out`, ``[len(rows), row_bytes]`` uint8; called by any thread."""
+        self._ways[array.name].take(rows, out)
+
+    def let_go(self, rows: NDArray[np.intp]) -> None:
+        """Give back the memory of whole pages of rows, ``[n]``, that will not be needed before all others were."""
+        for way in self._ways.values():
+            way.let_go(rows)
+
     def look(self, rows: NDArray[np.intp]) -> None:
         """Choose by a look at some rows, ``[n]``, and bring nothing in."""
-        for way in self._ways:
+        for way in self._ways.values():
             way.look(rows)
+
+    def faulted(self, faults: int, rows: int) -> None:
+        """Look again soon if so many of the rows that were gathered last waited for the disk."""
+        if faults > _FAULTS * rows:
+            for way in self._ways.values():
+                way.look_soon(faults / rows)
 
     @property
     def choices(self) -> dict[str, Choice]:
-        """What is chosen now for each mapped array, by its name."""
-        return {way.array.name: way.choice for way in self._ways}
+        """What is chosen now for each array, by its name."""
+        return {name: way.told() for name, way in self._ways.items()}
+
+    @property
+    def rows_from_disk(self) -> int:
+        """Rows that were not in memory when they came to be due, of the array for which they were most."""
+        return round(max(way.rows_from_disk for way in self._ways.values()))
+
+    def close(self) -> None:
+        """End the threads that read."""
+        self._readers.close()
 
 
 def survey(arrays: Arrays, memory_bytes: int) -> dict[str, Choice]:
@@ -169,76 +178,254 @@ def survey(arrays: Arrays, memory_bytes: int) -> dict[str, Choice]:
 
 
 class _Way:
-    """The way of one array."""
+    """The way of one array; what does not depend on what is in memory has nothing to do ahead."""
 
-    def __init__(self, array: Array, memory_bytes: int) -> None:
-        self.array = array
-        self.choice = Choice("resident", "nothing was read yet")
-        self._unseen = Evidence(array.bytes, array.row_bytes, memory_bytes, resident=None)
-        self._slots_to_pass: float = 0
+    def __init__(self, array: Array, choice: Choice) -> None:
+        self.array, self.choice = array, choice
+        self.rows_from_disk = 0.0
 
     def passes_over(self) -> bool:
-        """Return whether the rows of the next slot are taken to be in memory; called once for each slot."""
+        """Return whether the rows of the next slot need no look; called once for each slot."""
+        return True
+
+    def look_soon(self, faulted: float) -> None:
+        """Look again at the next slot, of whose rows such a share may be missing."""
+
+    def look(self, rows: NDArray[np.intp]) -> None:
+        """Choose by a sample of rows."""
+
+    def ahead(self, rows: NDArray[np.intp]) -> None:
+        """Have rows brought in."""
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy rows."""
+        raise NotImplementedError
+
+    def let_go(self, rows: NDArray[np.intp]) -> None:
+        """Give back the memory of the pages of rows, but of those they share with others."""
+        for file, local, _ in self.array.in_files(rows):
+            starts, stops = ranges(local, file.header.offset, file.header.row_bytes)
+            for start, stop in zip((starts + _PAGE).tolist(), (stops - _PAGE).tolist(), strict=True):
+                if start < stop:
+                    with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
+                        os.posix_fadvise(file.fileno(), start, stop - start, os.POSIX_FADV_DONTNEED)
+
+    def told(self) -> Choice:
+        """Return the choice with what was measured meanwhile."""
+        return self.choice
+
+
+class _Kept(_Way):
+    """A small array: read in order when its first rows are due, and kept."""
+
+    def __init__(self, array: Array, choice: Choice) -> None:
+        super().__init__(array, choice)
+        self._loading = threading.Lock()
+        self._loaded: Array | None = None
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        with self._loading:
+            loaded = self._loaded = self._loaded or self.array.loaded()
+        loaded.take(rows, out)
+
+    def let_go(self, rows: NDArray[np.intp]) -> None:
+        pass
+
+
+class _Remote(_Way):
+    """An array on a network: read when it is due, and where rows lie together, told of ahead."""
+
+    def __init__(self, array: Array, choice: Choice, readers: "Readers") -> None:
+        super().__init__(array, choice)
+        self._readers = readers
+        self._single = False  # whether the order is one of single rows
+
+    def passes_over(self) -> bool:
+        return self._single
+
+    def ahead(self, rows: NDArray[np.intp]) -> None:
+        for file, local, _ in self.array.in_files(rows):
+            starts, stops = ranges(local, file.header.offset, file.header.row_bytes)
+            if (stops - starts).mean() < _RANGE_BYTES:
+                self._single = True
+                for part in self.array.mapped:
+                    part.file.expect_random_access()
+                return
+            with contextlib.suppress(OSError):
+                for offset, length in zip(*(each.tolist() for each in pieces(starts, stops)), strict=True):
+                    os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        self.rows_from_disk += self._readers.take(self.array, rows, out)
+
+    def told(self) -> Choice:
+        strategy, reason = self.choice
+        if self._readers.latency:
+            reason = f"{reason}; {self._readers.latency * 1e3:.2g} ms a row, {self._readers.wanted} at a time"
+        return Choice(strategy, reason)
+
+
+class _Local(_Way):
+    """An array on a disk of this machine: what is done depends on what is in memory, and is looked at again."""
+
+    def __init__(self, array: Array, unseen: Evidence, *, one_pass: bool) -> None:
+        super().__init__(array, choose(unseen))
+        self._one_pass = one_pass
+        self._unseen = unseen
+        self._slots_to_pass = 0
+        self._faulted = 0.0
+        self._touches = False  # whether rows are copied from the mapping: each page of it was there
+        self._in_order = _in_order(array, _RANGE_BYTES)
+        self._to_populate: Iterator[tuple[File, int, int]] = _in_order(array, _POPULATED_BYTES)
+        self._copied = np.empty(_RANGE_BYTES, np.uint8)  # of rows that are in memory already; never looked at
+        for part in array.mapped:
+            part.file.expect_random_access()
+
+    def passes_over(self) -> bool:
         if self._slots_to_pass == 0:
             return False
         self._slots_to_pass -= 1
         return True
 
-    def ahead(self, rows: NDArray[np.intp]) -> None:
-        self.look(rows)
-        with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
-            if is_small(self._unseen):
-                self._slots_to_pass = math.inf
-                for part in self.array.mapped:
-                    _will_need(part.file, 0, part.file.header.offset + part.file.rows.nbytes)
-            elif self.choice.strategy == "advise":
-                for file, local in self.array.in_files(rows):
-                    starts, stops = ranges(local, file.header.offset, file.header.row_bytes)
-                    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-                        _will_need(file, start, stop)
+    def look_soon(self, faulted: float) -> None:
+        if self._touches:
+            self._slots_to_pass, self._faulted = 0, faulted
 
     def look(self, rows: NDArray[np.intp]) -> None:
-        before = self.choice.strategy
-        unseen = self._unseen
-        self.choice = choose(unseen if is_small(unseen) else replace(unseen, resident=self._resident(rows)))
-        # Rows that come from the disk are looked at each time: whether they still do costs little beside reading them.
-        self._slots_to_pass = _LOOK_EVERY - 1 if self.choice.strategy == "resident" else 0
-        if self.choice.strategy == "advise" and before != "advise":
-            for part in self.array.mapped:
-                part.file.expect_random_access()
+        self.choice = choose(replace(self._unseen, resident=self._resident(rows)))
 
-    def _resident(self, rows: NDArray[np.intp]) -> float | None:
+    def ahead(self, rows: NDArray[np.intp]) -> None:
+        share = None if self._touches else self._told_of(rows)
+        known = self._resident(rows) if share is None else share
+        self._decide(max(0.0, min(known, 1 - self._faulted)))
+        self._faulted = 0.0
+        self.rows_from_disk += len(rows) * (1 - known)
+        if self.choice.strategy != "resident" and share is None:
+            self._told_of(rows)
+        if self.choice.strategy == "fill":
+            self._read_on(_FILL_BYTES)
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        take = self.array.take if self._touches else self.array.take_past_mapping
+        take(rows, out)
+
+    def _decide(self, resident: float) -> None:
+        self.choice = choose(replace(self._unseen, resident=resident))
+        if self.choice.strategy == "resident":
+            # What was touched through the mapping could not be let go of.
+            self._touches = self._touches or (not self._one_pass and self._is_populated())
+        elif self._touches:
+            self._touches, self._to_populate = False, _in_order(self.array, _POPULATED_BYTES)
+        # Rows that come from the disk are looked at each time: whether they still do costs nothing beside reading them.
+        self._slots_to_pass = _LOOK_EVERY - 1 if self._touches else 0
+
+    def _is_populated(self) -> bool:
+        """Prepare the next part of the mapping to be touched; return whether all of it can be."""
+        file, start, stop = next(self._to_populate, (None, 0, 0))
+        if file is not None and not file.populate(start, stop):
+            # Whoever reads the row that is at fault will say so.
+            self._to_populate = chain([(file, start, stop)], self._to_populate)
+        return file is None
+
+    def _told_of(self, rows: NDArray[np.intp]) -> float | None:
+        """Have rows read, behind; return which share of their pieces was in memory, None where nobody says."""
+        here = 0.0
+        for file, local, _ in self.array.in_files(rows):
+            offsets, lengths = pieces(*ranges(local, file.header.offset, file.header.row_bytes))
+            share = begin(file.fileno(), offsets, lengths, self._copied.__array_interface__["data"][0])
+            if share is None:
+                return None
+            here += share * len(local)
+        return here / len(rows)
+
+    def _read_on(self, size: int) -> None:
+        """Have the next so many bytes of the files read in order, behind."""
+        with contextlib.suppress(OSError):
+            for _ in range(0, size, _RANGE_BYTES):
+                file, start, stop = next(self._in_order, (None, 0, 0))
+                if file is None:
+                    return
+                os.posix_fadvise(file.fileno(), start, stop - start, os.POSIX_FADV_WILLNEED)
+
+    def _resident(self, rows: NDArray[np.intp]) -> float:
         """Return the share of a sample of rows whose first byte is in memory."""
         sample = rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.intp)]
         seen = [
             is_in_memory(file, file.header.offset + row * file.header.row_bytes)
-            for file, local in self.array.in_files(sample)
+            for file, local, _ in self.array.in_files(sample)
             for row in local.tolist()
         ]
-        known = [each for each in seen if each is not None]
-        return sum(known) / len(known) if known else None
+        return sum(seen) / len(seen)
 
 
-def is_in_memory(file: File, byte: int) -> bool | None:
-    """Return whether a byte of a file is in memory; None where neither kernel nor file system tells.
+def _in_order(array: Array, size: int) -> Iterator[tuple[File, int, int]]:
+    """Yield the bytes of an array's files in pieces, whole pages: file, start and stop of each."""
+    for part in array.mapped:
+        first = part.file.header.offset + part.first * part.file.header.row_bytes
+        end = first + part.rows.nbytes
+        for start in range(first & -_PAGE, end, size):
+            yield part.file, start, min(start + size, end)
 
-    mincore(2) is exact, and tells a process nothing of files that are not its own, as those of a pod often are. There,
-    RWF_NOWAIT refuses to wait for a page that is missing. But it begins to read that page first, and says that it is
-    there if the disk was done before it looked again, so that only a quick answer counts.
+
+class Readers:
+    """Threads that read rows of a file system with latency, as many as keep it busy.
+
+    Attributes
+    ----------
+    wanted
+        Reads to keep under way.
     """
-    if (known := is_resident(file, byte)) is not None:
-        return known
-    began = time.perf_counter()
-    try:
-        os.preadv(file.fileno(), [bytearray(1)], byte, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return time.perf_counter() - began < _HIT_SECONDS
 
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
+        self._latencies: deque[float] = deque(maxlen=_SLOTS_REMEMBERED)
+        self.wanted = readers(0, 0)
+        self._settled = False
 
-def _will_need(file: File, start: int, stop: int) -> None:
-    """Have the bytes of a file read, behind."""
-    for piece in range(start, stop, _RANGE_BYTES):
-        os.posix_fadvise(file.fileno(), piece, min(_RANGE_BYTES, stop - piece), os.POSIX_FADV_WILLNEED)
+    @property
+    def latency(self) -> float:
+        """Seconds of a read where few others waited: the shortest of the last slots; 0 before the first."""
+        return min(self._latencies, default=0.0)
+
+    def take(self, array: Array, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> int:
+        """Copy `rows` of an array to `out`, ``[len(rows), row_bytes]`` uint8, read by all threads at once.
+
+        Returns
+        -------
+        int
+            Rows that took longer than one in memory does, in the parts of the slot.
+        """
+        with self._starting:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(MOST_READERS, thread_name_prefix="feedline-read")
+
+        slow = done = 0
+        while done < len(rows):
+            # A slot is read in steps until it is known how many reads the file system likes best.
+            wanted = self.wanted
+            stop = len(rows) if self._settled else min(len(rows), done + _ROWS_TO_LEARN * wanted)
+            slow += self._take(self._pool, array, rows[done:stop], out[done:stop])
+            self._settled = self.wanted <= wanted
+            done = stop
+        return slow
+
+    def _take(self, pool: ThreadPoolExecutor, array: Array, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> int:
+        def part(start: int, stop: int) -> float:
+            began = time.perf_counter()
+            array.take_past_mapping(rows[start:stop], out[start:stop])
+            return (time.perf_counter() - began) / (stop - start)
+
+        began = time.perf_counter()
+        cuts = np.linspace(0, len(rows), min(self.wanted, len(rows)) + 1).astype(int).tolist()
+        parts = [pool.submit(part, start, stop) for start, stop in pairwise(cuts)]
+        wait(parts)  # all of them, also if one fails: they write to memory that is the caller's
+        seconds = np.array([each.result() for each in parts])
+        self._latencies.append(float(np.median(seconds)))
+        self.wanted = readers(len(rows) / (time.perf_counter() - began), self.latency)
+        return int(len(rows) * np.count_nonzero(seconds > HIT_SECONDS) / len(parts))
+
+    def close(self) -> None:
+        """End the threads, once what they read is there."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,174 @@
+"""Decides how the rows of an array come into memory: `choose`, a pure function of what was seen, and how it is seen.
+
+Nothing here reads a row.
+"""
+
+import contextlib
+import errno
+import math
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from feedline.arrays import Arrays
+from feedline.npy import File
+from feedline.residency import is_resident
+
+Strategy = Literal["resident", "fill", "advise", "read"]
+
+_PAGE = mmap.PAGESIZE
+_RESIDENT = 0.998
+"""All of a sample of 64: one row in a hundred that waits for the disk would take as long as the rest."""
+_FITS = 1 / 2
+_SMALL_ROW_BYTES = 512
+_SMALL_BYTES = 64 << 20
+_SMALL_SHARE = 1 / 16
+_AHEAD_SHARE = 1 / 8
+_MOST_SLOTS_AHEAD = 2
+"""By the time two slots are gathered, a disk has read some thousand rows."""
+_LEAST_READERS, MOST_READERS = 8, 64
+HIT_SECONDS = 30e-6
+"""A page in memory is copied in some microseconds; no disk is as fast."""
+_ON_NETWORK = ("fuse", "nfs", "cifs", "smb", "ceph", "lustre", "gpfs", "9p", "virtiofs", "beegfs", "wekafs", "afs")
+WORDS = {
+    "resident": "Taken as it lies in memory",
+    "fill": "Read in order, and what is due ahead of it",
+    "advise": "Read ahead of need",
+    "read": "Read when it is due, many rows at a time",
+}
+
+
+class Choice(NamedTuple):
+    """How the rows of an array come into memory, and why, for people."""
+
+    strategy: Strategy
+    reason: str
+
+    def in_words(self) -> str:
+        """Return the choice as a sentence."""
+        return f"{WORDS[self.strategy]}: {self.reason}."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about the rows of an array.
+
+    Attributes
+    ----------
+    array_bytes, row_bytes
+        Of all rows in use, and of one.
+    data_bytes
+        Of all arrays that are fed together.
+    memory_bytes
+        What this process may use.
+    file_system
+        Name of the type of file system, such as ext4.
+    resident
+        Share of the coming rows that is in memory.
+    """
+
+    array_bytes: int
+    row_bytes: int
+    data_bytes: int
+    memory_bytes: int
+    file_system: str
+    resident: float = 0.0
+
+
+def choose(evidence: Evidence) -> Choice:
+    """Return how to bring in the rows of an array."""
+    if is_small(evidence):
+        return Choice("resident", "it is small, and is read once, in order")
+    if is_on_network(evidence):
+        return Choice("read", f"{evidence.file_system} answers many at once")
+    share = f"{math.floor(100 * evidence.resident)}% of the coming rows are in memory"
+    if evidence.resident >= _RESIDENT:
+        return Choice("resident", share)
+    if fits(evidence.data_bytes, evidence.memory_bytes):
+        return Choice("fill", f"{share}, and all of them fit")
+    return Choice("advise", share)
+
+
+def fits(data_bytes: int, memory_bytes: int) -> bool:
+    """Return whether data stay in memory once they are there: half of it is left to everything else."""
+    return data_bytes <= _FITS * memory_bytes
+
+
+def is_small(evidence: Evidence) -> bool:
+    """Return whether an array is worth keeping whole: many rows share a page, and it takes little of the memory."""
+    largest = min(_SMALL_BYTES, _SMALL_SHARE * evidence.memory_bytes)
+    return evidence.row_bytes <= _SMALL_ROW_BYTES and evidence.array_bytes <= largest
+
+
+def is_on_network(evidence: Evidence) -> bool:
+    """Return whether files are far away: each read takes long, and many take no longer than one."""
+    return evidence.file_system.startswith(_ON_NETWORK)
+
+
+def slots_ahead(rows: int, arrays: Arrays, memory_bytes: int) -> int:
+    """Return how many slots of so many rows to look ahead: 2 at most, 0 where one takes more than an eighth of memory.
+
+    A row that lies anywhere takes the pages that it touches, 1 + (row_bytes - 1) / 4096 of them on average.
+    """
+    slot_bytes = sum(min(rows * (array.row_bytes + _PAGE - 1), array.bytes) for array in arrays.values())
+    return min(_MOST_SLOTS_AHEAD, int(_AHEAD_SHARE * memory_bytes / slot_bytes))
+
+
+def readers(rows_per_second: float, latency: float) -> int:
+    """Return how many reads to keep under way: twice what Little's law asks for, from 8 to 64.
+
+    Twice, so that it grows until more of them bring no more rows; then it stays at twice of what is busy.
+
+    Parameters
+    ----------
+    rows_per_second
+        Of the last slot.
+    latency
+        Seconds of a read where few others waited: the shortest lately.
+    """
+    return max(_LEAST_READERS, min(MOST_READERS, math.ceil(2 * rows_per_second * latency)))
+
+
+def is_in_memory(file: File, byte: int) -> bool:
+    """Return whether a byte of a file is in memory; where nobody tells, it is tried.
+
+    mincore(2) is exact, and tells a process nothing of files that are not its own, as those of a pod often are. There,
+    RWF_NOWAIT refuses to wait for a page that is missing. But it begins to read that page first, and says that it is
+    there if the disk was done before it looked again; and not every file system knows it. So a quick answer counts.
+    """
+    if (known := is_resident(file, byte)) is not None:
+        return known
+    began = time.perf_counter()
+    try:
+        os.preadv(file.fileno(), [bytearray(1)], byte, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            return False
+        began = time.perf_counter()
+        with contextlib.suppress(OSError):
+            os.pread(file.fileno(), 1, byte)
+    return time.perf_counter() - began < HIT_SECONDS
+
+
+def file_system(file: File, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the type of file system on which a file lies, such as ext4; empty where the kernel does not say."""
+    device = os.fstat(file.fileno()).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return next((kind for mounted, kind in _mounted(mounts) if mounted == number), "")
+
+
+def _mounted(mounts: Path) -> Iterator[tuple[str, str]]:
+    """Yield device and type of every mount; see proc_pid_mountinfo(5)."""
+    try:
+        lines = mounts.read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        yield fields.split()[2], rest.split()[0]
