@@ -135,5 +135,10 @@ class Report(TypedDict, total=False):
     firstStepMillis: int
     majorFaults: int
     minorFaults: int
+    diskSamples: int
+    memcpyLimitPermille: int
+    diskRandomLimitPermille: int
+    diskSequentialLimitPermille: int
+    paging: str
     values: dict[str, str]
     verdict: Verdict

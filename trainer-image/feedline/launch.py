@@ -188,13 +188,24 @@ def _stop_early(*_: object) -> NoReturn:
     raise _StoppedEarly
 
 
+class _JsonLines(logging.Formatter):
+    """One JSON object a line; a message may be an object too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.msg if isinstance(record.msg, dict) else record.getMessage()
+        return json.dumps({"level": record.levelname, "message": message}, separators=(",", ":"))
+
+
 def main() -> int:
     """Run the pipeline of this pod; return the exit code."""
     # The kernel ignores a signal without a handler for a container's first process: the pod would stay for all of its
     # grace period.
     signal.signal(signal.SIGTERM, _stop_early)
-    logging.basicConfig(level=logging.INFO, format='{"level":"%(levelname)s","message":%(message)s}')
-    log = logging.getLogger("feedline")
+    with process.logged(_JsonLines()) as log:
+        return _run_logged(log)
+
+
+def _run_logged(log: logging.Logger) -> int:
     path = Path(os.environ.get(contract.ENV_MANIFEST, contract.MANIFEST_PATH))
     try:
         document = manifest.from_pod(process.manifest_text(path), os.environ.get(contract.ENV_PIPELINE, "local"))
@@ -202,7 +213,7 @@ def main() -> int:
     except (OSError, FeedlineError) as error:
         message = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         process.write_report({"reason": "InvalidSpec", "exitCode": 64, "message": message[:1024]}, None)
-        log.error(json.dumps(message))  # noqa: TRY400 - one line for the person who reads the pod's log
+        log.error(message)  # noqa: TRY400 - one line for the person who reads the pod's log
         return ExitCode.USAGE
     report_path = os.environ.get(contract.ENV_REPORT)
     finished = execute(
@@ -212,7 +223,7 @@ def main() -> int:
         report_path=Path(report_path) if report_path else None,
         port=port,
     )
-    log.info(json.dumps(finished))
+    log.info(finished)
     return finished["exitCode"]
 
 

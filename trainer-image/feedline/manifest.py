@@ -62,16 +62,20 @@ class Split:
 class Loader:
     """How rows become batches.
 
-    `last_batch` is drop or keep, `shuffle` full or none, `residency` auto, mapped or memory, `engine` Feed or Classic.
+    `last_batch` is drop or keep, `shuffle` full, block or none, `residency` auto, mapped, read or memory, `engine` Feed
+    or Classic; `block_rows` and `window` 0 and `read_ahead` None are for the feed to decide.
     """
 
     batch_size: int
     last_batch: str
     shuffle: str
+    block_rows: int
+    window: int
     seed: int
     residency: str
     threads: int
     prefetch: int
+    read_ahead: int | None
     engine: str
     queue_capacity: int
     queue_min_after_dequeue: int
@@ -273,10 +277,13 @@ def _frozen(document: dict[str, Any]) -> Manifest:
             batch_size=loader["batchSize"],
             last_batch=loader["lastBatch"].lower(),
             shuffle=loader["shuffle"]["mode"].lower(),
+            block_rows=loader["shuffle"].get("blockRows", 0),
+            window=loader["shuffle"].get("window", 0),
             seed=loader["shuffle"]["seed"],
             residency=loader["residency"].lower(),
             threads=loader["threads"],
             prefetch=loader["prefetchBatches"],
+            read_ahead=loader.get("readAheadBatches"),
             engine=loader["engine"],
             queue_capacity=loader["classic"]["queue"]["capacity"],
             queue_min_after_dequeue=loader["classic"]["queue"]["minAfterDequeue"],

@@ -261,6 +261,11 @@ def _loader(train: "Batches") -> Iterator[Metric]:
         "Time that the gather threads worked, summed over them.",
         value=stats.gather_busy_seconds,
     )
+    yield CounterMetricFamily(
+        PREFIX + "disk_samples",
+        "Rows that were not in memory when they were due; they are read, which is no page fault.",
+        value=stats.rows_from_disk,
+    )
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

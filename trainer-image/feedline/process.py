@@ -7,6 +7,7 @@ itself. The report is written however the process ends, unless by a signal that 
 import atexit
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -79,6 +80,19 @@ def write_report(finished: Report, path: Path | None) -> None:
     with contextlib.suppress(OSError):
         if log.is_file():  # the kubelet makes it
             log.write_bytes(report.termination_message(finished))
+
+
+@contextlib.contextmanager
+def logged(formatter: logging.Formatter) -> Iterator[logging.Logger]:
+    """Write what a run has to say while it goes on to standard error, one line each."""
+    log, handler = logging.getLogger("feedline"), logging.StreamHandler()
+    handler.setFormatter(formatter)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        log.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +50,12 @@ def _clean(text: str) -> str:
 def termination_message(report: Report) -> bytes:
     """Return the report as JSON of at most 4,096 bytes, the kubelet's limit.
 
-    The message is cut first, to 256 bytes at least; then the values go; then the message is cut further.
+    The message is cut first, to 256 bytes at least; then the values go, and how rows came in; then the message is cut
+    further.
     """
     text = _cut(report, _LEAST_MESSAGE)
     if len(text) > TERMINATION_LOG_BYTES:
-        text = _cut({key: value for key, value in report.items() if key != "values"}, 0)
+        text = _cut({key: value for key, value in report.items() if key not in ("values", "paging")}, 0)
     return text
 
 
@@ -110,6 +111,12 @@ def summarize(run: "Run") -> Report:
         report["firstStepMillis"] = round(timeline.steps.first * 1e3)
     faults = run.metrics.faults()
     report["minorFaults"], report["majorFaults"] = faults.minor, faults.major
+    if stats is not None and stats.paging:
+        report["diskSamples"] = stats.rows_from_disk
+        report["paging"] = sentence(" ".join(f"{name}: {told}" for name, told in stats.paging.items()))
+    for field, limit in _limits(run):
+        if limit and "samplesPerSecond" in report:
+            report[field] = round(1000 * report["samplesPerSecond"] / limit)  # type: ignore[literal-required]
     if stats is not None and stats.gather_busy_seconds > 0:
         report["feedSamplesPerSecond"] = round(stats.gathered_rows * stats.threads / stats.gather_busy_seconds)
     report["verdict"] = judge(
@@ -119,7 +126,12 @@ def summarize(run: "Run") -> Report:
             model_rate=report.get("modelSamplesPerSecond"),
             # The process also reads its libraries from the disk; the feed's threads read nothing but rows.
             major_faults=stats.major_faults if stats is not None else faults.major,
+            epochs=train.epochs,
             batches=train.steps,
+            disk_share=stats.rows_from_disk / max(1, stats.gathered_rows) if stats is not None else 0.0,
+            disk_random=run.limits.disk_random,
+            disk_sequential=run.limits.disk_sequential,
+            shuffle=run.manifest.loader.shuffle,
             batch_bytes=train.bytes // max(1, train.steps),
             wait_seconds=wait / max(1, timeline.waits.count),
             data_bytes=train.arrays.bytes,
@@ -132,3 +144,10 @@ def summarize(run: "Run") -> Report:
         )
     )
     return report
+
+
+def _limits(run: "Run") -> Iterator[tuple[str, float | None]]:
+    """Yield what the rows per second are held against, by the name of the field that says so."""
+    yield "memcpyLimitPermille", run.limits.memcpy
+    yield "diskRandomLimitPermille", run.limits.disk_random
+    yield "diskSequentialLimitPermille", run.limits.disk_sequential

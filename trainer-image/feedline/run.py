@@ -4,6 +4,7 @@ Everything is measured where the training thread takes its batches. How a proces
 signals, exit codes and files, is `feedline.process`'s business.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from feedline import contract, process, sources
+from feedline.calibrate import limits_of
 from feedline.columns import Columns, picker
 from feedline.errors import StopTraining, UsageError
-from feedline.limits import cpu_count
+from feedline.governor import WORDS
+from feedline.limits import cpu_count, default_threads, memory_bytes
 from feedline.manifest import Manifest, Parameter
 from feedline.metrics import TrainerMetrics
 from feedline.timeline import Clock, HostClock, Timeline
 
 _WITHOUT_END = 2**31 - 1
+_log = logging.getLogger("feedline")
 
 
 class Batches:
@@ -47,6 +51,7 @@ class Batches:
             lambda seconds: run.metrics.iterated(name, seconds),
         )
         self.steps = self.samples = self.epochs = 0
+        self._told: dict[str, str] = {}
         self.started: float | None = None
         self.ended: float | None = None
 
@@ -83,6 +88,8 @@ class Batches:
                 if batch is None:
                     return
                 timeline.give()
+                if in_epoch == 0:
+                    self._tell_paging()
                 self.count(in_epoch)
                 in_epoch += 1
                 yield batch
@@ -91,6 +98,14 @@ class Batches:
             close = getattr(batches, "close", None)
             if close is not None:
                 close()
+
+    def _tell_paging(self) -> None:
+        """Log how rows come into memory, where it is not as it was; at first, where they are not there."""
+        for name, told in self.feed_stats.paging.items() if self._source.feed is not None else ():
+            way = told.partition(":")[0]
+            if way != self._told.get(name, WORDS["resident"]):
+                _log.info("%s %s: %s", self.name, name, told)
+            self._told[name] = way
 
     def count(self, in_epoch: int) -> None:
         """Count a batch that was handed out, the `in_epoch`-th of its epoch."""
@@ -168,6 +183,9 @@ class Run:
         self.train = Batches(self, "train", self._train_source, clock)
         validation = sources.validation_source(manifest, volumes, self.device)
         self.validation = Batches(self, "validation", validation, clock) if validation else None
+        if self._train_source.feed is not None and self._train_source.feed.blocks is not None:
+            _log.info(sources.price(manifest, self.train.arrays, self._train_source.feed.blocks))
+        self.limits = limits_of(self.train.arrays, manifest.loader.threads or default_threads(), memory_bytes())
         self.metrics.opened = time.perf_counter()
 
     @classmethod

@@ -20,7 +20,8 @@ from feedline.errors import EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import Manifest, Split
-from feedline.order import LastBatch, Plan, Shuffle
+from feedline.mixing import in_words
+from feedline.order import Blocks, LastBatch, Plan, Shuffle
 from feedline.verdict import size
 
 Volumes = Mapping[str, Path]
@@ -146,9 +147,19 @@ def require_memory(needed: int, limit: int) -> None:
         )
 
 
-def check_batch_size(manifest: Manifest, arrays: Arrays) -> None:
-    """Raise `DataError` if a batch is larger than the training rows."""
-    Feed(arrays, manifest.loader.batch_size).close()
+def check_order(manifest: Manifest, arrays: Arrays) -> str | None:
+    """Return what block shuffle costs, None for other orders; raise `DataError` if a batch is larger than the rows."""
+    loader = manifest.loader
+    shuffle = cast("Shuffle", loader.shuffle)
+    with Feed(arrays, loader.batch_size, shuffle=shuffle, block_rows=loader.block_rows, window=loader.window) as feed:
+        return None if feed.blocks is None else price(manifest, arrays, feed.blocks)
+
+
+def price(manifest: Manifest, arrays: Arrays, blocks: Blocks) -> str:
+    """Return what block shuffle costs, as a sentence; in labels too, where the first target holds classes."""
+    targets = [arrays[array.name] for array in manifest.train_data.arrays if array.role == "Target"]
+    classes = [array for array in targets if array.dtype.kind in "iub" and not array.row_shape]
+    return in_words(classes[0] if classes else None, arrays.rows, manifest.loader.batch_size, blocks)
 
 
 def train_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source:
@@ -184,6 +195,9 @@ def _source(
         last_batch=last_batch,
         threads=loader.threads,
         prefetch=loader.prefetch,
+        block_rows=loader.block_rows if shuffle == "block" else 0,
+        window=loader.window if shuffle == "block" else 0,
+        read_ahead=loader.read_ahead,
     )
     if loader.engine == "Feed":
         return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)

@@ -12,6 +12,8 @@ INPUT_BOUND_PERMILLE = 100
 _SMALL_BATCH_BYTES = 64 * 1024
 _SMALL_WAIT_SECONDS = 200e-6
 _FAULTS_PER_BATCH = 0.5
+_DISK_SHARE = 0.02
+_WORTH_BLOCKS = 2
 _FEED_KEEPS_UP = 1.25
 
 
@@ -25,8 +27,16 @@ class Evidence:
         1000 · wait / (wait + step); None where the time cannot be seen.
     feed_rate, model_rate
         Rows per second that the gather threads can deliver and that the steps alone would take; None if unknown.
+    epochs
+        Finished ones.
     major_faults, batches
         Page faults that waited for the disk, and the batches they were needed for.
+    disk_share
+        Share of the rows that were not in memory when they were due.
+    disk_random, disk_sequential
+        Rows per second that the disk gives at random and in order; None if it was not measured.
+    shuffle
+        The loader's order: full, block or none.
     batch_bytes, wait_seconds
         Bytes of a batch, and seconds waited for one on average.
     data_bytes, memory_bytes
@@ -40,8 +50,13 @@ class Evidence:
     wait_permille: int | None
     feed_rate: float | None
     model_rate: float | None
+    epochs: int
     major_faults: int
     batches: int
+    disk_share: float
+    disk_random: float | None
+    disk_sequential: float | None
+    shuffle: str
     batch_bytes: int
     wait_seconds: float
     data_bytes: int
@@ -68,12 +83,8 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _cause(evidence: Evidence) -> tuple[Cause, str]:  # noqa: PLR0911 - a list of cases, the likeliest evidence first
-    fits = evidence.data_bytes < 0.8 * evidence.memory_bytes
-    sizes = f"{size(evidence.data_bytes)} of {size(evidence.memory_bytes)}"
-    if evidence.major_faults > _FAULTS_PER_BATCH * max(1, evidence.batches) and not evidence.in_memory:
-        if fits:
-            return Cause.PAGE_FAULTS, f"Try loader.residency: Memory ({sizes})."
-        return Cause.DISK, f"The data do not fit into memory ({sizes}): give more memory or a faster disk."
+    if not evidence.in_memory and (from_disk := _from_disk(evidence)) is not None:
+        return from_disk
     if evidence.engine == "Classic":
         return Cause.CPU, "Try loader.engine: Feed."
     keeps_up = (
@@ -90,6 +101,34 @@ def _cause(evidence: Evidence) -> tuple[Cause, str]:  # noqa: PLR0911 - a list o
     if evidence.threads < int(evidence.cpus):
         return Cause.CPU, f"Raise loader.threads from {evidence.threads} to {int(evidence.cpus)}."
     return Cause.CPU, f"The gather threads use the {evidence.cpus:g} CPUs there are: raise resources.cpu."
+
+
+def _from_disk(evidence: Evidence) -> tuple[Cause, str] | None:
+    """Return what is to be done about rows that come from the disk; None where they do not."""
+    faults = evidence.major_faults > _FAULTS_PER_BATCH * max(1, evidence.batches)
+    if evidence.disk_share <= _DISK_SHARE and not faults:
+        return None
+    sizes = f"{size(evidence.data_bytes)} of {size(evidence.memory_bytes)}"
+    if evidence.data_bytes >= 0.8 * evidence.memory_bytes:
+        return Cause.DISK, f"The data do not fit into memory ({sizes}){_instead(evidence)}"
+    if evidence.disk_share <= _DISK_SHARE:
+        return Cause.PAGE_FAULTS, f"Try loader.residency: Memory ({sizes})."
+    if evidence.epochs:
+        return Cause.DISK, f"What is read does not stay in memory: try loader.residency: Memory ({sizes})."
+    return Cause.DISK, "The rows come from the disk for the first time; later epochs take them from memory."
+
+
+def _instead(evidence: Evidence) -> str:
+    random, in_order, model = evidence.disk_random, evidence.disk_sequential, evidence.model_rate
+    if evidence.shuffle == "full" and random and in_order and model and model > random:
+        rates = f"{rate(random)} at random, {rate(in_order, unit='')} in order"
+        # Never chosen silently: it mixes less.
+        if in_order > _WORTH_BLOCKS * random:
+            return (
+                f", and the disk gives {rates}, where the model could take {rate(model, unit='')}: "
+                "set loader.shuffle.mode: Block, or give more memory."
+            )
+    return ": give more memory or a faster disk."
 
 
 def in_words(verdict: Verdict, wait_permille: int | None, feed_rate: int | None, model_rate: int | None) -> str:

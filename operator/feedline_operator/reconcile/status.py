@@ -21,7 +21,8 @@ from feedline_operator.reconcile.view import View
 
 _LIVE_FIELDS: Final = (
     *("observedTime", "epochs", "steps", "targetSteps", "samples", "samplesPerSecond", "waitPermille"),
-    *("feedSamplesPerSecond", "modelSamplesPerSecond", "fetchMicros", "stepMicros", "majorFaults", "values", "verdict"),
+    *("feedSamplesPerSecond", "modelSamplesPerSecond", "fetchMicros", "stepMicros", "majorFaults"),
+    *("diskSamples", "diskRandomLimitPermille", "values", "verdict"),
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from feedline.cli.bench import bench
 from feedline.cli.check import check
 from feedline.cli.compare import compare
 from feedline.cli.delete import delete
@@ -45,7 +46,7 @@ app = typer.Typer(
     """,
 )
 for _panel, _commands in (
-    ("Here", (run, compare, check, pack, version)),
+    ("Here", (run, compare, check, bench, pack, version)),
     ("In a cluster", (submit, status, why, logs, delete)),
 ):
     for _command in _commands:

@@ -57,19 +57,23 @@ def check(
 def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int) -> int:
     """Print what the arrays of a split are and how their rows will come in; return their bytes."""
     from feedline import sources
-    from feedline.arrays import open_arrays
+    from feedline.arrays import Residency, open_arrays
     from feedline.pagein import survey
     from feedline.verdict import size
 
-    # Mapped whatever the manifest says: headers and sizes are all that is looked at.
-    arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop))
+    # Never into memory: headers, sizes and a sample of pages are all that is looked at.
+    loader = document.loader
+    residency: Residency = "read" if loader.residency == "read" else "auto"
+    arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop), residency)
     typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
-    feeds = document.loader.engine == "Feed" and document.loader.residency == "auto"
+    feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")
     choices = survey(arrays, limit) if feeds else {}
     for name, array in arrays.items():
         typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
-        if name in choices and choices[name].strategy == "advise":
+        if name in choices and choices[name].strategy != "resident":
             typer.echo(f"  {'':16} {choices[name].in_words()}")
     if title == "train":
-        sources.check_batch_size(document, arrays)
+        told = sources.check_order(document, arrays)
+        if told is not None:
+            typer.echo(f"  {told}")
     return arrays.bytes

@@ -86,10 +86,13 @@ def _cells(document: "Manifest", chosen: list[str]) -> list["Cell"]:
     splits = [document.train_data, *([document.validation_data] if document.validation_data else [])]
     # The classic ways read one file for each array.
     many_files = any("*" in array.path for split in splits for array in split.arrays)
+    if document.loader.shuffle == "block":
+        typer.echo("the classic engines know no block shuffle, and are left out")
+    one_engine = many_files or document.loader.shuffle == "block"
     return [
         Cell(backend, engine, residency)
         for backend in backends
-        for engine in (("Feed",) if many_files else ("Feed", "Classic"))
+        for engine in (("Feed",) if one_engine else ("Feed", "Classic"))
         for residency in ("Mapped", "Memory")
     ]
 

@@ -1,6 +1,7 @@
 """`feedline run`: the process that a pod would run, with a progress bar and the verdict in words."""
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -53,8 +54,9 @@ def run(
     document = options.read(file, backend, set_)
     volumes = options.folders(document, volume)
     from feedline.launch import execute
+    from feedline.process import logged
 
-    with _watching() as watch:
+    with _watching() as watch, logged(logging.Formatter("feedline: %(message)s")):
         finished = execute(
             document,
             volumes,
@@ -124,6 +126,12 @@ def _progress(run: "Run") -> str:
     return "  ".join(pieces)
 
 
+_LIMITS = (
+    ("the disk's rows at random", "diskRandomLimitPermille"),
+    ("the disk's rows in order", "diskSequentialLimitPermille"),
+)
+
+
 def _show(finished: Report) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -146,6 +154,11 @@ def _show(finished: Report) -> None:
     if "firstBatchMillis" in finished and "firstStepMillis" in finished:
         table.add_row("first batch, first step", f"{finished['firstBatchMillis']}, {finished['firstStepMillis']} ms")
     table.add_row("page faults, major/minor", f"{finished['majorFaults']} / {finished['minorFaults']}")
+    if finished.get("diskSamples"):
+        table.add_row("rows read from the disk", f"{finished['diskSamples']}")
+    for name, key in _LIMITS:
+        if key in finished:
+            table.add_row(f"of {name}", f"{finished[key] / 10:.0f} %")  # type: ignore[literal-required]
     for name, value in finished["values"].items():
         table.add_row(name, value)
     console = Console()
