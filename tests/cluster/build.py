@@ -90,6 +90,7 @@ PROMETHEUS = Tools(
     "prometheus", {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")}
 )
 PROMETHEUS_OPERATOR = Tools("prometheus-operator", {"prometheus-operator": "."})
+SLOWFS = Tools("slowfs", {"slowfs": "."})
 
 
 def program(name: str, tools: Tools) -> Path:
