@@ -114,6 +114,8 @@ def opened(data: Data, *, parts: bool = False) -> feedline.Arrays:
     """Return the arrays as the feed opens them, with every page mapped into this process."""
     arrays = feedline.open_arrays(data.part_paths if parts else data.paths)
     for array in arrays.values():
+        copied = np.empty((_CHUNK_ROWS, array.row_bytes), np.uint8)
         for start in range(0, array.rows, _CHUNK_ROWS):
-            array.read(start, min(start + _CHUNK_ROWS, array.rows))
+            rows = np.arange(start, min(start + _CHUNK_ROWS, array.rows))
+            array.take(rows, copied[: len(rows)])
     return arrays

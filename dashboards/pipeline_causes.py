@@ -33,9 +33,9 @@ def data() -> list[model.Panel]:
             "Page faults per second",
             Query(f"sum by (kind) (rate(feedline_trainer_page_faults_total{where(PIPELINE)}[{RATE}]))", "{{kind}}"),
             Query(f"sum(rate(feedline_trainer_disk_samples_total{where(PIPELINE)}[{RATE}]))", "rows from the disk"),
-            description="Major faults waited for the disk; minor ones found the page in memory. Rows from the disk were "
-            "read ahead of need, which is no fault. Many of them, or of major faults: the data do not fit into memory, "
-            "or have not been read yet.",
+            description="Major faults waited for the disk; minor ones found the page in memory. Rows from the disk "
+            "were read ahead of need, which is no fault. Many of them, or of major faults: the data do not fit into "
+            "memory, or have not been read yet.",
             unit=units.CountsPerSecond,
             no_value=_NO_TRAINER,
             colors={"major": "red", "minor": "green", "rows from the disk": "orange"},

@@ -37,6 +37,9 @@ _ROOM_BYTES = 64 << 20
 """Page cache without which even what is read ahead would be gone before it is gathered, and what Python needs."""
 
 
+_WINDOWS = "two windows of blocks"
+
+
 class Position(NamedTuple):
     """A place in the run: the next step of an epoch."""
 
@@ -163,7 +166,15 @@ class Gatherer:
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
         slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
         window_bytes = 2 * self._lead * (arrays.bytes // arrays.rows) if self._pagein else 0
-        _require_room(memory, slots, slot_bytes, 0 if shuffle == "none" else plan.rows, min(window_bytes, arrays.bytes))
+        _require_room(
+            memory,
+            {
+                f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
+                "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
+                _WINDOWS: min(window_bytes, arrays.bytes),
+                "small arrays": self._pagein.kept_bytes if self._pagein else 0,
+            },
+        )
         self._pool = Pool(slot_bytes, slots, allocate)
         self._room: SimpleQueue[bool] = SimpleQueue()  # a True for every slot that may be claimed, False to end
         self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
@@ -408,19 +419,13 @@ class _Orders:
         return self._known[epoch]
 
 
-def _require_room(memory: int, slots: int, slot_bytes: int, ordered_rows: int, window_bytes: int) -> None:
+def _require_room(memory: int, own: dict[str, int]) -> None:
     """Refuse a feed for which the memory is too small, with the arithmetic: the kernel would end the process."""
-    parts = {
-        "this process": anonymous_bytes(),
-        f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
-        "two orders": 2 * ordered_rows * (4 if ordered_rows <= 2**32 else 8),
-        "two windows of blocks": window_bytes,
-        "room to work": _ROOM_BYTES,
-    }
+    parts = {"this process": anonymous_bytes(), **own, "room to work": _ROOM_BYTES}
     needed = sum(parts.values())
     if needed > memory:
         told = ", ".join(f"{size(part)} for {name}" for name, part in parts.items() if part)
-        lower = "loader.shuffle.window" if window_bytes else "loader.batchSize or loader.prefetchBatches"
+        lower = "loader.shuffle.window" if own[_WINDOWS] else "loader.batchSize or loader.prefetchBatches"
         raise EnvironmentInvalidError(
             f"the feed takes {size(needed)} of memory, and the limit is {size(memory)}: {told}: "
             f"raise resources.memory, or lower {lower}"

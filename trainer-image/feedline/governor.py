@@ -30,7 +30,6 @@ _SMALL_SHARE = 1 / 16
 _AHEAD_SHARE = 1 / 8
 _MOST_SLOTS_AHEAD = 2
 """By the time two slots are gathered, a disk has read some thousand rows."""
-_LEAST_READERS, MOST_READERS = 8, 64
 HIT_SECONDS = 30e-6
 """A page in memory is copied in some microseconds; no disk is as fast."""
 _ON_NETWORK = ("fuse", "nfs", "cifs", "smb", "ceph", "lustre", "gpfs", "9p", "virtiofs", "beegfs", "wekafs", "afs")
@@ -116,21 +115,6 @@ def slots_ahead(rows: int, arrays: Arrays, memory_bytes: int) -> int:
     """
     slot_bytes = sum(min(rows * (array.row_bytes + _PAGE - 1), array.bytes) for array in arrays.values())
     return min(_MOST_SLOTS_AHEAD, int(_AHEAD_SHARE * memory_bytes / slot_bytes))
-
-
-def readers(rows_per_second: float, latency: float) -> int:
-    """Return how many reads to keep under way: twice what Little's law asks for, from 8 to 64.
-
-    Twice, so that it grows until more of them bring no more rows; then it stays at twice of what is busy.
-
-    Parameters
-    ----------
-    rows_per_second
-        Of the last slot.
-    latency
-        Seconds of a read where few others waited: the shortest lately.
-    """
-    return max(_LEAST_READERS, min(MOST_READERS, math.ceil(2 * rows_per_second * latency)))
 
 
 def is_in_memory(file: File, byte: int) -> bool:

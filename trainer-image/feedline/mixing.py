@@ -51,9 +51,10 @@ def label_entropy(labels: Array, batch_size: int, blocks: Blocks, seed: int = 0)
     """
     random, rows = np.random.default_rng(seed), labels.rows
     count = -(-rows // blocks.rows)
+    blocks_of_batch = min(blocks.window * -(-batch_size // blocks.lead), count)
 
     def of_window() -> NDArray[np.intp]:
-        chosen = random.choice(count, min(blocks.window, count), replace=False) * blocks.rows
+        chosen = random.choice(count, blocks_of_batch, replace=False) * blocks.rows
         sizes = np.minimum(blocks.rows, rows - chosen)
         places = random.choice(sizes.sum(), min(batch_size, int(sizes.sum())), replace=False)
         ends = np.cumsum(sizes)

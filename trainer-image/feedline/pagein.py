@@ -17,36 +17,33 @@ import contextlib
 import mmap
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feedline.arrays import Array, Arrays
 from feedline.governor import (
-    HIT_SECONDS,
-    MOST_READERS,
     Choice,
     Evidence,
     choose,
     file_system,
+    fits,
     is_in_memory,
     is_on_network,
     is_small,
-    readers,
 )
 from feedline.npy import File
+from feedline.readers import Readers
 from feedline.reads import begin
 
 _PAGE = mmap.PAGESIZE
 _RANGE_BYTES = 128 << 10
 """The kernel reads no more than a device's read_ahead_kb at one request, 128 KiB by default (mm/readahead.c,
 force_page_cache_ra), so that longer ranges are told in pieces."""
+_LONG_BYTES = 32 << 10
 _PROBES = 64
 _LOOK_EVERY = 64
 """Slots between two looks at rows that were in memory: 64 probes take as long as half a slot, and a slot whose rows
@@ -57,9 +54,6 @@ _FILL_BYTES = 32 << 20
 """Read in order for each slot: four times what a slot takes, so that most of a file is there after a quarter of it."""
 _POPULATED_BYTES = 256 << 20
 """Of a mapping, for each slot: some 10 ms, which page faults would take later."""
-_SLOTS_REMEMBERED = 8
-_ROWS_TO_LEARN = 4
-"""Of each thread, in a step."""
 
 
 def ranges(rows: NDArray[np.intp], offset: int, row_bytes: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -88,7 +82,16 @@ def ranges(rows: NDArray[np.intp], offset: int, row_bytes: int) -> tuple[NDArray
 
 
 def pieces(starts: NDArray[np.intp], stops: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return ranges of bytes cut into pieces of 128 KiB at most: where each begins, and how long it is."""
+    """Return ranges of bytes cut into pieces of 128 KiB at most: where each begins, and how long it is.
+
+    Of a long range the first page is a piece of its own. It may be on its way already, for a range that ends there; the
+    kernel would then say so at once and not begin with the rest (filemap_get_pages in mm/filemap.c, Linux 6.18).
+    """
+    long = stops - starts > _LONG_BYTES
+    starts, stops = (
+        np.concatenate((starts, starts[long] + _PAGE)),
+        np.concatenate((np.where(long, starts + _PAGE, stops), stops[long])),
+    )
     counts = -(-(stops - starts) // _RANGE_BYTES)
     ends = np.cumsum(counts)
     number = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
@@ -165,6 +168,11 @@ class PageIn:
         """Rows that were not in memory when they came to be due, of the array for which they were most."""
         return round(max(way.rows_from_disk for way in self._ways.values()))
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the small arrays, which are read into memory."""
+        return sum(way.array.bytes for way in self._ways.values() if isinstance(way, _Kept))
+
     def close(self) -> None:
         """End the threads that read."""
         self._readers.close()
@@ -235,7 +243,7 @@ class _Kept(_Way):
 class _Remote(_Way):
     """An array on a network: read when it is due, and where rows lie together, told of ahead."""
 
-    def __init__(self, array: Array, choice: Choice, readers: "Readers") -> None:
+    def __init__(self, array: Array, choice: Choice, readers: Readers) -> None:
         super().__init__(array, choice)
         self._readers = readers
         self._single = False  # whether the order is one of single rows
@@ -274,6 +282,7 @@ class _Local(_Way):
         self._unseen = unseen
         self._slots_to_pass = 0
         self._faulted = 0.0
+        self._is_silent = False  # whether the kernel does not say what of the rows it is asked for is in memory
         self._touches = False  # whether rows are copied from the mapping: each page of it was there
         self._in_order = _in_order(array, _RANGE_BYTES)
         self._to_populate: Iterator[tuple[File, int, int]] = _in_order(array, _POPULATED_BYTES)
@@ -295,14 +304,17 @@ class _Local(_Way):
         self.choice = choose(replace(self._unseen, resident=self._resident(rows)))
 
     def ahead(self, rows: NDArray[np.intp]) -> None:
-        share = None if self._touches else self._told_of(rows)
-        known = self._resident(rows) if share is None else share
-        self._decide(max(0.0, min(known, 1 - self._faulted)))
+        # Where nobody says what is in memory, a sample is looked at before the rows are asked for.
+        sampled = self._resident(rows) if self._touches or self._is_silent else None
+        touched, told = self._touches, None if self._touches else self._told_of(rows)
+        resident = sampled if sampled is not None else told if told is not None else 0.0
+        self._is_silent = self._is_silent or (told is None and not touched)
+        self._decide(max(0.0, min(resident, 1 - self._faulted)))
         self._faulted = 0.0
-        self.rows_from_disk += len(rows) * (1 - known)
-        if self.choice.strategy != "resident" and share is None:
+        if touched and not self._touches:
             self._told_of(rows)
-        if self.choice.strategy == "fill":
+        self.rows_from_disk += len(rows) * (1 - resident)
+        if not self._touches and fits(self._unseen.data_bytes, self._unseen.memory_bytes):
             self._read_on(_FILL_BYTES)
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
@@ -321,6 +333,10 @@ class _Local(_Way):
 
     def _is_populated(self) -> bool:
         """Prepare the next part of the mapping to be touched; return whether all of it can be."""
+        # The rows that come next say nothing of the rest where the order is that of the file; what is missing would be
+        # read page by page.
+        if self._resident(np.linspace(0, self.array.rows - 1, _PROBES).astype(np.intp)) < 1:
+            return False
         file, start, stop = next(self._to_populate, (None, 0, 0))
         if file is not None and not file.populate(start, stop):
             # Whoever reads the row that is at fault will say so.
@@ -329,14 +345,13 @@ class _Local(_Way):
 
     def _told_of(self, rows: NDArray[np.intp]) -> float | None:
         """Have rows read, behind; return which share of their pieces was in memory, None where nobody says."""
-        here = 0.0
+        here, silent = 0.0, False
         for file, local, _ in self.array.in_files(rows):
             offsets, lengths = pieces(*ranges(local, file.header.offset, file.header.row_bytes))
             share = begin(file.fileno(), offsets, lengths, self._copied.__array_interface__["data"][0])
-            if share is None:
-                return None
-            here += share * len(local)
-        return here / len(rows)
+            silent = silent or share is None
+            here += (share or 0.0) * len(local)
+        return None if silent else here / len(rows)
 
     def _read_on(self, size: int) -> None:
         """Have the next so many bytes of the files read in order, behind."""
@@ -365,67 +380,3 @@ def _in_order(array: Array, size: int) -> Iterator[tuple[File, int, int]]:
         end = first + part.rows.nbytes
         for start in range(first & -_PAGE, end, size):
             yield part.file, start, min(start + size, end)
-
-
-class Readers:
-    """Threads that read rows of a file system with latency, as many as keep it busy.
-
-    Attributes
-    ----------
-    wanted
-        Reads to keep under way.
-    """
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._starting = threading.Lock()
-        self._latencies: deque[float] = deque(maxlen=_SLOTS_REMEMBERED)
-        self.wanted = readers(0, 0)
-        self._settled = False
-
-    @property
-    def latency(self) -> float:
-        """Seconds of a read where few others waited: the shortest of the last slots; 0 before the first."""
-        return min(self._latencies, default=0.0)
-
-    def take(self, array: Array, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> int:
-        """Copy `rows` of an array to `out`, ``[len(rows), row_bytes]`` uint8, read by all threads at once.
-
-        Returns
-        -------
-        int
-            Rows that took longer than one in memory does, in the parts of the slot.
-        """
-        with self._starting:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(MOST_READERS, thread_name_prefix="feedline-read")
-
-        slow = done = 0
-        while done < len(rows):
-            # A slot is read in steps until it is known how many reads the file system likes best.
-            wanted = self.wanted
-            stop = len(rows) if self._settled else min(len(rows), done + _ROWS_TO_LEARN * wanted)
-            slow += self._take(self._pool, array, rows[done:stop], out[done:stop])
-            self._settled = self.wanted <= wanted
-            done = stop
-        return slow
-
-    def _take(self, pool: ThreadPoolExecutor, array: Array, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> int:
-        def part(start: int, stop: int) -> float:
-            began = time.perf_counter()
-            array.take_past_mapping(rows[start:stop], out[start:stop])
-            return (time.perf_counter() - began) / (stop - start)
-
-        began = time.perf_counter()
-        cuts = np.linspace(0, len(rows), min(self.wanted, len(rows)) + 1).astype(int).tolist()
-        parts = [pool.submit(part, start, stop) for start, stop in pairwise(cuts)]
-        wait(parts)  # all of them, also if one fails: they write to memory that is the caller's
-        seconds = np.array([each.result() for each in parts])
-        self._latencies.append(float(np.median(seconds)))
-        self.wanted = readers(len(rows) / (time.perf_counter() - began), self.latency)
-        return int(len(rows) * np.count_nonzero(seconds > HIT_SECONDS) / len(parts))
-
-    def close(self) -> None:
-        """End the threads, once what they read is there."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)

@@ -82,10 +82,21 @@ def write_report(finished: Report, path: Path | None) -> None:
             log.write_bytes(report.termination_message(finished))
 
 
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what is standard error now: while a progress bar is shown, that is above the bar."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
 @contextlib.contextmanager
 def logged(formatter: logging.Formatter) -> Iterator[logging.Logger]:
     """Write what a run has to say while it goes on to standard error, one line each."""
-    log, handler = logging.getLogger("feedline"), logging.StreamHandler()
+    log, handler = logging.getLogger("feedline"), _StandardError()
     handler.setFormatter(formatter)
     log.setLevel(logging.INFO)
     log.addHandler(handler)
