@@ -35,11 +35,13 @@ LONG_REPORT = {
     "waitPermille": 1000,
     **dict.fromkeys(("epochs", "steps", "targetSteps", "samples", "bytes", "milliseconds", "samplesPerSecond"), BIG),
     **dict.fromkeys(("feedSamplesPerSecond", "modelSamplesPerSecond", "majorFaults", "minorFaults"), BIG),
-    **dict.fromkeys(("firstBatchMillis", "firstStepMillis"), BIG),
+    **dict.fromkeys(("firstBatchMillis", "firstStepMillis", "diskSamples"), BIG),
+    **dict.fromkeys(("memcpyLimitPermille", "diskRandomLimitPermille", "diskSequentialLimitPermille"), BIG),
+    "paging": "features: Read ahead of need: 0% of the coming rows are in memory. " * 20,
     "fetchMicros": {"p50": 0, "p95": 1, "p99": BIG},
     "stepMicros": {"p50": 0, "p95": 1, "p99": BIG},
     "values": {f"loss{number}": "-1.5e-300" if number % 2 else "NaN" for number in range(20)},
-    "verdict": {"inputBound": True, "cause": "SmallBatches", "advice": "more " * 500},
+    "verdict": {"inputBound": True, "cause": "SmallBatches", "advice": "more " * 300},
 }
 
 

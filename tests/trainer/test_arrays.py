@@ -252,5 +252,5 @@ def test_what_is_no_source_is_refused(save, tmp_path, source, error, told):
 
 
 def test_an_unknown_residency_is_refused(save):
-    with pytest.raises(UsageError, match="residency: must be auto, mapped or memory"):
-        feedline.open_arrays({"a": save("a", np.arange(3))}, residency="read")
+    with pytest.raises(UsageError, match="residency: must be auto, mapped, read or memory"):
+        feedline.open_arrays({"a": save("a", np.arange(3))}, residency="disk")

@@ -62,6 +62,17 @@ def test_many_files_are_compared_by_the_feed_alone(project):
     assert command._cells(document, ["pytorch"]) == [Cell("pytorch", *way) for way in WAYS[:2]]
 
 
+def test_block_shuffle_is_compared_by_the_feed_alone_and_that_is_said(project, capsys):
+    changes = [BUILT_IN, "spec.loader.shuffle={mode: Block, blockRows: 4}"]
+    document = manifest.parse(manifest.read(project.folder / "pipeline.yaml", changes))
+    cells = command._cells(document, ["pytorch"])
+    assert cells == [Cell("pytorch", *way) for way in WAYS[:2]]
+    assert "the classic engines know no block shuffle, and are left out" in "".join(capsys.readouterr())
+    for cell in cells:
+        made = manifest.parse(manifest.read(project.folder / "pipeline.yaml", [*changes, *cell.overrides]))
+        assert (made.loader.shuffle, made.loader.block_rows) == ("block", 4)
+
+
 def test_a_cell_is_the_changes_that_make_it(project):
     changes = Cell("keras", "Classic", "Memory").overrides
     document = manifest.parse(manifest.read(project.folder / "pipeline.yaml", changes))

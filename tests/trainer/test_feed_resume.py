@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import warnings
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -44,9 +45,25 @@ def unbroken(numbered):
         return [batch for _ in range(3) for batch in labels(feed)], make
 
 
+@pytest.fixture
+def unbroken_blocks(unbroken):
+    """Return the same of block shuffle: windows of up to 12 rows, so that most batches reach over an edge of one."""
+    make = partial(unbroken[1], shuffle="block", block_rows=4, window=3)
+    with make() as feed:
+        return [batch for _ in range(3) for batch in labels(feed)], make
+
+
 @pytest.mark.parametrize("stop", range(2 * STEPS + 1))
 def test_a_run_resumed_after_any_step_is_the_unbroken_run(unbroken, stop):
-    expected, make = unbroken
+    is_resumed_after(stop, *unbroken)
+
+
+@pytest.mark.parametrize("stop", range(2 * STEPS + 1))
+def test_a_run_in_blocks_resumed_after_any_step_is_the_unbroken_run(unbroken_blocks, stop):
+    is_resumed_after(stop, *unbroken_blocks)
+
+
+def is_resumed_after(stop, expected, make):
     with make(threads=2) as feed:
         taken, epoch = [], iter(feed)
         while len(taken) < stop:
@@ -129,6 +146,10 @@ OTHER_ARGUMENTS = {
     "shuffle": ({"shuffle": "none"}, "shuffle was full and is none"),
     "last batch": ({"last_batch": "drop"}, "last_batch was keep and is drop"),
     "two at once": ({"seed": 5, "batch_size": 20}, "batch_size was 10 and is 20, seed was 4 and is 5"),
+    "blocks": (
+        {"shuffle": "block", "block_rows": 4},
+        "shuffle was full and is block, block_rows was None and is 4, window was None and is 64",
+    ),
 }
 
 
@@ -139,6 +160,62 @@ def test_a_state_of_a_feed_with_other_arguments_is_refused(numbered, changes, to
     state = feedline.Feed(arrays, **arguments).state()
     with pytest.raises(UsageError, match=f"state: belongs to another feed: {told}"):
         feedline.Feed(arrays, **{**arguments, **changes}, state=state)
+
+
+OTHER_BLOCKS = {
+    "rows": ({"block_rows": 5}, "block_rows was 4 and is 5"),
+    "window": ({"window": 9}, "window was 3 and is 9"),
+    "both": ({"block_rows": 5, "window": 9}, "block_rows was 4 and is 5, window was 3 and is 9"),
+    "none chosen": ({"block_rows": 0}, "block_rows was 4 and is 10485"),
+    "no window chosen": ({"window": 0}, "window was 3 and is 64"),
+    "no shuffle": ({"shuffle": "none", "block_rows": 0, "window": 0}, "shuffle was block and is none"),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), OTHER_BLOCKS.values(), ids=OTHER_BLOCKS)
+def test_a_state_of_other_blocks_is_refused(unbroken_blocks, changes, told):
+    _, make = unbroken_blocks
+    state = make().state()
+    with pytest.raises(UsageError, match=f"state: belongs to another feed: {told}$"):
+        make(**changes, state=state)
+
+
+def test_a_state_of_blocks_that_nobody_chose_is_that_of_the_same_blocks_chosen(unbroken):
+    _, make = unbroken
+    state = make(shuffle="block").state()
+    make(shuffle="block", block_rows=10485, window=64, state=state)
+
+
+EARLIER = {
+    shuffle: {
+        "epoch": 1,
+        "step": 3,
+        "fingerprint": {
+            "order": 1,
+            "batch_size": 10,
+            "shuffle": shuffle,
+            "seed": 4,
+            "last_batch": "drop",
+            "rows": 100,
+            "arrays": {"a": "<i8 []"},
+            "sample": "aab81149799d175645e1f98aa8397073",
+        },
+    }
+    for shuffle in ("full", "none")
+}
+
+
+@pytest.mark.parametrize("shuffle", EARLIER)
+def test_a_state_that_was_saved_before_there_were_blocks_is_good(save, shuffle):
+    arrays = feedline.open_arrays({"a": save("a", np.arange(100))})
+    state = {**EARLIER[shuffle], "modified": arrays.modified_ns()}
+    with (
+        feedline.Feed(arrays, 10, seed=4, shuffle=shuffle, state=state) as feed,
+        warnings.catch_warnings(action="error"),
+    ):
+        assert feed.state() == state, "and a state that is saved now is good for a release from before"
+        drawn = order.order(100, shuffle, 4, 1).rows(30, 100)
+        assert np.concatenate([batch["a"] for batch in feed]).tolist() == drawn.tolist()
 
 
 OTHER_ROWS = {
@@ -217,6 +294,16 @@ def test_a_feed_pickles_as_its_arguments_and_its_place(unbroken):
     with pickle.loads(pickled) as feed:
         assert feed.threads == 2
         assert [labels(feed), labels(feed), labels(feed)] == [expected[5:STEPS], expected[STEPS : 2 * STEPS], []]
+
+
+def test_a_feed_in_blocks_pickles_as_its_arguments_and_its_place(unbroken_blocks):
+    expected, make = unbroken_blocks
+    with make(threads=2, read_ahead=7) as feed:
+        for _, _ in zip(range(5), feed, strict=False):
+            pass
+        pickled = pickle.dumps(feed)
+    with pickle.loads(pickled) as feed:
+        assert [labels(feed), labels(feed)] == [expected[5:STEPS], expected[STEPS : 2 * STEPS]]
 
 
 def test_a_feed_pickles_over_to_another_process(unbroken, tmp_path, python):

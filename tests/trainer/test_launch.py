@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from feedline import sources
@@ -278,6 +279,24 @@ def test_the_pod_s_process_trains_and_logs_its_report_as_json(project, pod):
     finished = json.loads(report.read_text())
     assert (finished["pipeline"], finished["message"], finished["steps"]) == ("in-a-pod", "completed", 12)
     assert json.loads(ended.stderr.splitlines()[-1])["message"] == finished
+
+
+def test_what_a_pod_says_on_the_way_is_one_line_of_json_each(project, pod):
+    path = project.folder / "pipeline.yaml"
+    pipeline = json.loads(path.read_text())
+    pipeline["spec"]["loader"] = {"batchSize": 8, "shuffle": {"mode": "Block", "blockRows": 4}, "residency": "Read"}
+    path.write_text(json.dumps(pipeline))
+    project.save(
+        "features", np.zeros((60, 200), np.float32)
+    )  # 800 bytes a row, so that they are read when they are due
+    ended = pod()
+    assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert {line["level"] for line in told} == {"INFO"}
+    *said, finished = (line["message"] for line in told)
+    parts = [message.partition(": ")[0] for message in said]
+    assert parts == ["Block shuffle mixes 12 blocks of 4 rows", "train features"]
+    assert finished["message"] == "completed"
 
 
 def test_a_pod_that_is_stopped_while_it_imports_ends_at_once(project, pod):

@@ -109,6 +109,7 @@ def test_metrics_are_the_run_s_numbers(scraped):
         ("iteration_duration_seconds_count", "train"): 7,
         # Written a moment ago.
         ("dataset_resident_bytes", "train"): 48 * 28,
+        ("disk_samples_total",): 0,
         ("loader_errors_total", "io"): 0,
         ("loader_errors_total", "shrank"): 0,
     }
@@ -161,6 +162,10 @@ def test_feed_is_the_report_so_far(scraped):
     assert set(feed) <= set(Report.__annotations__)
     assert (feed["pipeline"], feed["epochs"], feed["steps"], feed["targetSteps"]) == ("small", 1, 9, 12)
     assert (report["steps"], report["epochs"]) == (12, 2)
+    small = "Taken as it lies in memory: it is small, and is read once, in order."
+    assert feed["paging"] == f"features: {small} labels: {small} names: {small}"
+    assert feed["diskSamples"] == 0
+    assert "memcpyLimitPermille" in feed
 
 
 def test_the_other_pages(scraped):

@@ -170,7 +170,7 @@ def test_a_seed_makes_runs_equal_bit_for_bit_and_another_seed_does_not(project, 
 # --- ways of loading ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("residency", ["Mapped", "Memory"])
+@pytest.mark.parametrize("residency", ["Mapped", "Read", "Memory"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("way", BACKENDS)
 def test_every_way_of_loading_trains_the_built_in_model(project, way, engine, residency):

@@ -165,6 +165,11 @@ def test_every_rule_about_a_change_has_a_refused_case():
                 assert {rule["message"], "spec" + rule.get("fieldPath", "")}.intersection(refused)
 
 
+@pytest.mark.parametrize("node", [param for param in fields() if "default" in param.values[0]])
+def test_a_default_passes_as_it_is_written_or_no_api_server_takes_the_document(node):
+    assert Schema(node).problems(copy.deepcopy(node["default"])) == []
+
+
 def test_defaults_are_filled_in_as_the_api_server_does():
     document = merge(TABLE["base"], {"spec": {"resources": {"accelerator": {}}, "data": {"train": {"rows": {}}}}})
     pipeline_schema().apply_defaults(document)

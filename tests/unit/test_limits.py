@@ -2,9 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
 
-from feedline.limits import cpu_count, default_threads, memory_bytes
+from feedline.limits import anonymous_bytes, cpu_count, default_threads, memory_bytes
 
 GIB = 2**30
 MACHINE = {"proc/meminfo": "MemFree: 12 kB\nMemTotal:       16777216 kB\nMemAvailable: 1 kB\n"}
@@ -88,6 +89,28 @@ def test_memory_is_the_smallest_of_the_machine_and_the_limits(machine, files, ex
 def test_memory_of_a_machine_that_does_not_say_is_asked_of_the_system(machine):
     root = machine({"proc/meminfo": "nothing here\n"})
     assert memory_bytes(root) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+STATUS = "Name:\tpython\nVmRSS:\t  300 kB\nRssAnon:\t    {} kB\nRssFile:\t  100 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(STATUS.format(123), 123 * 1024), ("Name:\tpython\nVmRSS:\t  300 kB\n", 0)],
+    ids=["it is told", "a kernel that does not tell"],
+)
+def test_what_a_process_has_taken_is_what_no_file_stands_for(machine, status, expected):
+    assert anonymous_bytes(machine({"proc/self/status": status})) == expected
+
+
+def test_memory_that_is_written_to_counts_and_a_mapped_file_does_not(tmp_path):
+    before, size = anonymous_bytes(), 64 << 20
+    taken = np.ones(size, np.uint8)
+    assert 0.9 * size < anonymous_bytes() - before < 1.25 * size
+    taken.tofile(tmp_path / "taken")
+    mapped = np.memmap(tmp_path / "taken", np.uint8, "r")
+    assert mapped.sum() == taken.sum()
+    assert anonymous_bytes() - before < 1.25 * size
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,13 @@ def test_a_file_becomes_a_manifest(digits):
         batch_size=64,
         last_batch="keep",
         shuffle="full",
+        block_rows=0,
+        window=0,
         seed=7,
         residency="auto",
         threads=2,
         prefetch=4,
+        read_ahead=None,
         engine="Feed",
         queue_capacity=1384,
         queue_min_after_dequeue=1000,
@@ -105,6 +108,34 @@ def test_what_is_left_out_has_its_default():
     assert (manifest.loader.batch_size, manifest.loader.last_batch, manifest.loader.seed) == (32, "drop", 0)
     assert (manifest.validation_data, manifest.memory, manifest.accelerator_count) == (None, None, 0)
     assert manifest.train_data == Split(manifest.train_data.arrays, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param({"shuffle": {"mode": "None"}}, {"shuffle": "none", "block_rows": 0, "window": 0}, id="no shuffle"),
+        pytest.param(
+            {"shuffle": {"mode": "Block"}},
+            {"shuffle": "block", "block_rows": 0, "window": 0, "seed": 0},
+            id="blocks for the feed to size",
+        ),
+        pytest.param(
+            {"shuffle": {"mode": "Block", "blockRows": 400, "window": 16, "seed": 7}},
+            {"shuffle": "block", "block_rows": 400, "window": 16, "seed": 7},
+            id="blocks of a size",
+        ),
+        pytest.param({"residency": "Read"}, {"residency": "read"}, id="every row read"),
+        pytest.param({"residency": "Mapped"}, {"residency": "mapped"}, id="left to the kernel"),
+        pytest.param({}, {"residency": "auto", "read_ahead": None}, id="read ahead as far as there is room"),
+        pytest.param({"readAheadBatches": 0}, {"read_ahead": 0}, id="nothing read ahead"),
+        pytest.param({"readAheadBatches": 40}, {"read_ahead": 40}, id="batches read ahead"),
+    ],
+)
+def test_how_rows_come_is_what_the_loader_says(given, expected):
+    value = document()
+    value["spec"]["loader"] = given
+    loader = parse(value).loader
+    assert {name: getattr(loader, name) for name in expected} == expected
 
 
 def test_parsing_does_not_change_the_document():
@@ -294,6 +325,7 @@ def test_a_file_in_json_is_read(tmp_path):
             id="another source of a volume",
         ),
         pytest.param(["spec.train.steps=null"], "train.epochs", 5, id="removing one leaves the others"),
+        pytest.param(["spec.loader.shuffle={mode: Block, window: 8}"], "loader.window", 8, id="blocks"),
         pytest.param(["metadata.labels={a: b}"], "document.metadata.labels", {"a": "b"}, id="a map"),
     ],
 )

@@ -117,11 +117,27 @@ def test_every_row_is_as_likely_to_follow_another(monkeypatch, bucket_rows):
 
 
 def test_no_shuffle_is_the_order_of_the_files():
-    assert order.order(10, "none", seed=7, epoch=0) is None
+    in_order = order.order(10, "none", seed=7, epoch=0)
+    assert in_order.rows(0, 10).tolist() == list(range(10))
+    assert in_order.rows(3, 7).tolist() == [3, 4, 5, 6]
 
 
 def test_full_shuffle_is_the_permutation():
-    assert order.order(10, "full", seed=7, epoch=0).tolist() == permutation(10, 7, 0).tolist()
+    drawn = order.order(10, "full", seed=7, epoch=0)
+    assert drawn.rows(0, 10).tolist() == permutation(10, 7, 0).tolist()
+    assert drawn.rows(3, 7).tolist() == permutation(10, 7, 0)[3:7].tolist()
+
+
+@pytest.mark.parametrize("shuffle", ["full", "none"])
+def test_without_blocks_what_lies_together_is_the_rows_themselves(shuffle):
+    drawn = order.order(100, shuffle, seed=7, epoch=0)
+    assert drawn.unmixed(20, 40).tolist() == drawn.rows(20, 40).tolist()
+
+
+@pytest.mark.parametrize("shuffle", ["full", "none", order.Blocks(8, 3)], ids=["full", "none", "block"])
+def test_rows_can_index_an_array_as_they_are(shuffle):
+    drawn = order.order(100, shuffle, seed=7, epoch=0)
+    assert drawn.rows(20, 40).dtype == drawn.unmixed(20, 40).dtype == np.intp
 
 
 STEPS = {

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedline import report
+from feedline.calibrate import Limits
 from feedline.contract import TERMINATION_LOG_BYTES, Report
 from feedline.timeline import Timeline
 
@@ -26,7 +27,21 @@ class HandClock:
         return stop - start
 
 
-def a_run(*batches, opaque=False, engine="Feed", values=None, started=100.0, faults=(3, 0), feed_faults=0):
+def a_run(
+    *batches,
+    opaque=False,
+    engine="Feed",
+    values=None,
+    started=100.0,
+    faults=(3, 0),
+    feed_faults=0,
+    from_disk=0,
+    paging=None,
+    limits=None,
+    shuffle="full",
+    data_bytes=10**6,
+    epochs=0,
+):
     """Return what a report is made of: a run that took batches of 8 rows, each with its seconds of (wait, step)."""
     timeline = Timeline(HandClock())
     CLOCK.now = started
@@ -38,7 +53,12 @@ def a_run(*batches, opaque=False, engine="Feed", values=None, started=100.0, fau
         CLOCK.now += step
     timeline.ask()
     stats = SimpleNamespace(
-        gathered_rows=8 * len(batches), threads=2, gather_busy_seconds=4.0, major_faults=feed_faults
+        gathered_rows=8 * len(batches),
+        threads=2,
+        gather_busy_seconds=4.0,
+        major_faults=feed_faults,
+        rows_from_disk=from_disk,
+        paging=paging or {},
     )
     train = SimpleNamespace(
         timeline=timeline,
@@ -47,9 +67,9 @@ def a_run(*batches, opaque=False, engine="Feed", values=None, started=100.0, fau
         ended=ended if batches else None,
         steps=len(batches),
         samples=8 * len(batches),
-        epochs=0,
+        epochs=epochs,
         bytes=800 * len(batches),
-        arrays=SimpleNamespace(bytes=10**6),
+        arrays=SimpleNamespace(bytes=data_bytes),
     )
     return SimpleNamespace(
         train=train,
@@ -61,7 +81,8 @@ def a_run(*batches, opaque=False, engine="Feed", values=None, started=100.0, fau
         values=values or {},
         on_accelerator=False,
         metrics=SimpleNamespace(faults=lambda: SimpleNamespace(minor=faults[0], major=faults[1])),
-        manifest=SimpleNamespace(loader=SimpleNamespace(residency="mapped")),
+        limits=limits or Limits(),
+        manifest=SimpleNamespace(loader=SimpleNamespace(residency="mapped", shuffle=shuffle)),
     )
 
 
@@ -150,8 +171,101 @@ def test_the_faults_of_those_who_read_the_rows_explain_waiting(engine, faults, f
     assert report.summarize(run)["verdict"]["cause"] == cause
 
 
+# --- how the rows came in -----------------------------------------------------------------------------------------------
+
+AHEAD = "Read ahead of need: 12% of the coming rows are in memory."
+SMALL = "Taken as it lies in memory: it is small, and is read once, in order."
+
+
+def test_a_report_says_how_rows_came_in_and_what_of_the_machine_s_limits_that_was():
+    limits = Limits(memcpy=1000.0, disk_random=8.5, disk_sequential=100.0)
+    run = a_run((5, 2), (0.25, 0.75), (0.25, 0.75), limits=limits, from_disk=21, paging={"a": AHEAD, "b": SMALL})
+    made = report.summarize(run)
+    assert made["samplesPerSecond"] == 8
+    assert made["diskSamples"] == 21
+    assert made["paging"] == f"a: {AHEAD} b: {SMALL}"
+    permille = [made[f"{name}LimitPermille"] for name in ("memcpy", "diskRandom", "diskSequential")]
+    assert permille == [8, 941, 80]
+
+
+def test_what_the_page_cache_gives_may_be_more_than_the_disk_s_limit():
+    made = report.summarize(a_run((5, 2), (0.25, 0.75), limits=Limits(disk_random=4.0)))
+    assert made["diskRandomLimitPermille"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("run", "unknown"),
+    [
+        pytest.param(
+            a_run((5, 2), (1, 1), limits=Limits(memcpy=1000.0), paging={"a": SMALL}),
+            {"diskRandomLimitPermille", "diskSequentialLimitPermille"},
+            id="no limit of a disk for data that fit",
+        ),
+        pytest.param(
+            a_run(limits=Limits(1.0, 1.0, 1.0)),
+            {"memcpyLimitPermille", "diskRandomLimitPermille", "diskSequentialLimitPermille"},
+            id="nothing to hold against limits before there is a speed",
+        ),
+        pytest.param(
+            a_run((5, 2), (1, 1), limits=Limits(0.0, 0.0, 0.0)),
+            {"memcpyLimitPermille", "diskRandomLimitPermille", "diskSequentialLimitPermille"},
+            id="limits that cannot be",
+        ),
+        pytest.param(a_run((1, 1), (1, 1)), {"diskSamples", "paging"}, id="rows that are not brought in"),
+        pytest.param(a_run((1, 1), (1, 1), engine="Classic"), {"diskSamples", "paging"}, id="a classic engine"),
+    ],
+)
+def test_what_cannot_be_told_of_the_disk_is_left_out(run, unknown):
+    assert not unknown & set(report.summarize(run))
+
+
+def test_rows_that_came_from_the_disk_none_is_a_number_too():
+    assert report.summarize(a_run((1, 1), (1, 1), paging={"a": SMALL}))["diskSamples"] == 0
+
+
+def test_how_rows_came_in_is_one_bounded_line():
+    paging = {f"array-{number}": f"{AHEAD}\n\x1b[2J" for number in range(40)}
+    told = report.summarize(a_run((1, 1), (1, 1), paging=paging))["paging"]
+    assert len(told) == 1024
+    assert told.startswith(f"array-0: {AHEAD} [2J array-1: {AHEAD} [2J array-2: ")
+    assert told.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause", "advice"),
+    [
+        pytest.param({"from_disk": 1}, "Disk", "later epochs take them from memory", id="rows from the disk"),
+        pytest.param({"from_disk": 1, "epochs": 1}, "Disk", "does not stay in memory", id="the same in a later epoch"),
+        pytest.param({"from_disk": 0}, "Cpu", "", id="none"),
+        pytest.param({"data_bytes": 10**15}, "Cpu", "", id="too large a set of which all that was needed was there"),
+        pytest.param(
+            {"from_disk": 24, "data_bytes": 10**15, "limits": Limits(1e6, 1.0, 50.0)},
+            "Disk",
+            "the disk gives 1 rows/s at random, 50 in order, where the model could take 16: set "
+            "loader.shuffle.mode: Block",
+            id="a disk that is too slow at random",
+        ),
+        pytest.param(
+            {"from_disk": 24, "data_bytes": 10**15, "limits": Limits(1e6, 1.0, 50.0), "shuffle": "block"},
+            "Disk",
+            "give more memory or a faster disk.",
+            id="a disk that is too slow in blocks",
+        ),
+    ],
+)
+def test_the_verdict_is_made_of_what_the_disk_gave(changed, cause, advice):
+    verdict = report.summarize(a_run((2, 1), (2, 0.5), (2, 0.5), paging={"a": AHEAD}, **changed))["verdict"]
+    assert (verdict["inputBound"], verdict["cause"]) == (True, cause)
+    assert advice in verdict["advice"]
+
+
 def test_every_field_is_in_the_contract_and_numbers_are_integers():
-    made = report.summarize(a_run((5, 2), (0.3, 0.7), (0.2, 0.9), values={"loss": math.nan}))
+    limits = Limits(3.3, 2.2, 1.1)
+    made = report.summarize(
+        a_run((5, 2), (0.3, 0.7), (0.2, 0.9), values={"loss": math.nan}, limits=limits, from_disk=3, paging={"a": "b"})
+    )
+    fields = {"diskSamples", "paging", "memcpyLimitPermille", "diskRandomLimitPermille", "diskSequentialLimitPermille"}
+    assert fields <= set(made)
     assert set(made) <= set(Report.__annotations__)
     assert not [each for each in leaves(made) if isinstance(each, float)]
 
@@ -234,6 +348,17 @@ def test_the_termination_message_always_fits_and_is_json(message, values):
     assert read.get("values", {}) in ({}, report.values(values))
 
 
+@given(st.text(max_size=3000), st.text(max_size=1024), st.dictionaries(st.text(min_size=1, max_size=80), st.floats()))
+def test_how_rows_came_in_never_makes_the_message_too_long(message, paging, values):
+    given_values = report.values(values)
+    text = report.termination_message({**BASE, "message": message, "paging": paging, "values": given_values})
+    assert len(text) <= TERMINATION_LOG_BYTES
+    read = json.loads(text)
+    # Both go, or none does.
+    assert (read.get("values"), read.get("paging")) in ((None, None), (given_values, paging))
+    assert read["verdict"] == BASE["verdict"]
+
+
 LONG_NAMES = {f"{'n' * 60}{number:02}": math.pi * 1e100 for number in range(16)}
 WIDE_NAMES = {f"{'😀' * 60}{number:02}": 1.0 for number in range(16)}
 
@@ -255,3 +380,28 @@ def test_the_message_gives_way_first_then_the_values(message, values, kept_messa
     read = json.loads(text)
     assert len(read["message"]) >= kept_message
     assert len(read.get("values", {})) == kept_values
+
+
+@pytest.mark.parametrize(
+    ("message", "values", "kept"),
+    [
+        pytest.param("short", {}, True, id="the rows' way alone"),
+        pytest.param("x" * 100_000, {"loss": 0.5}, True, id="100 kB give way to it"),
+        pytest.param("x" * 100_000, LONG_NAMES, True, id="100 kB and 16 long values leave room for it"),
+        pytest.param("short", WIDE_NAMES, False, id="it goes with values that are too wide"),
+    ],
+)
+def test_how_rows_came_in_goes_with_the_values(message, values, kept):
+    limits = Limits(3.3, 2.2, 1.1)
+    paging = {f"array-{number}": AHEAD for number in range(40)}
+    made = report.summarize(
+        a_run((5, 2), (0.25, 0.75), (1, 1), paging=paging, from_disk=7, limits=limits, values=values)
+    )
+    assert len(made["paging"]) == 1024
+    text = report.termination_message({**made, "reason": "UserError", "exitCode": 70, "message": message})
+    assert len(text) <= TERMINATION_LOG_BYTES
+    read = json.loads(text)
+    assert ("paging" in read, "values" in read) == (kept, kept)
+    assert [read[field] for field in ("diskSamples", "diskRandomLimitPermille")] == [
+        made[field] for field in ("diskSamples", "diskRandomLimitPermille")
+    ]

@@ -13,7 +13,12 @@ WAITING = Evidence(
     feed_rate=1000.0,
     model_rate=2000.0,
     major_faults=0,
+    epochs=0,
     batches=100,
+    disk_share=0.0,
+    disk_random=None,
+    disk_sequential=None,
+    shuffle="full",
     batch_bytes=1 << 20,
     wait_seconds=0.01,
     data_bytes=2 * 10**9,
@@ -27,6 +32,10 @@ WAITING = Evidence(
 SMALL = {"batch_bytes": 1000, "wait_seconds": 1e-4}
 FAST_FEED = {"feed_rate": 2501.0}
 TOO_LARGE = {"data_bytes": 7 * 10**9}
+FROM_DISK = {"disk_share": 0.5, **TOO_LARGE}
+# A disk that reads rows in order faster than the model takes them, and at random slower.
+FAST_IN_ORDER = {"disk_random": 1500.0, "disk_sequential": 50_000.0}
+MORE_MEMORY = "do not fit into memory (7.0 GB of 8.0 GB): give more memory or a faster disk."
 
 
 @pytest.mark.parametrize(
@@ -48,6 +57,50 @@ TOO_LARGE = {"data_bytes": 7 * 10**9}
         pytest.param({"major_faults": 51, **TOO_LARGE}, "Disk", "(7.0 GB of 8.0 GB)", id="faults, and it does not fit"),
         pytest.param({"major_faults": 51, "in_memory": True}, "Cpu", "Raise", id="faults, but the rows are in memory"),
         pytest.param({"major_faults": 1, "batches": 0}, "PageFaults", "Memory", id="faults before the first batch"),
+        pytest.param({"disk_share": 0.021}, "Disk", "later epochs take them from memory.", id="a cold first epoch"),
+        pytest.param(
+            {"disk_share": 0.021, "epochs": 1},
+            "Disk",
+            "What is read does not stay in memory: try loader.residency: Memory (2.0 GB of 8.0 GB).",
+            id="a second epoch from the disk, and it would fit",
+        ),
+        pytest.param({"disk_share": 0.021, "epochs": 1, **TOO_LARGE}, "Disk", MORE_MEMORY, id="and it would not fit"),
+        pytest.param({"disk_share": 0.02}, "Cpu", "Raise", id="a row in fifty from the disk is no cause"),
+        pytest.param({"disk_share": 1.0, "in_memory": True}, "Cpu", "Raise", id="rows that were loaded"),
+        pytest.param(
+            {"disk_share": 0.021, "major_faults": 51},
+            "Disk",
+            "later epochs",
+            id="rows that are read explain the faults",
+        ),
+        pytest.param({"disk_share": 0.021, **SMALL}, "Disk", "later epochs", id="small batches from the disk"),
+        pytest.param(FROM_DISK, "Disk", MORE_MEMORY, id="a disk that was not measured"),
+        pytest.param(
+            {**FROM_DISK, **FAST_IN_ORDER},
+            "Disk",
+            "The data do not fit into memory (7.0 GB of 8.0 GB), and the disk gives 1.5 k rows/s at random, 50 k in "
+            "order, where the model could take 2.0 k: set loader.shuffle.mode: Block, or give more memory.",
+            id="a disk that is fast enough in order alone",
+        ),
+        pytest.param(
+            {"major_faults": 51, **TOO_LARGE, **FAST_IN_ORDER},
+            "Disk",
+            "set loader.shuffle.mode: Block",
+            id="the same where faults tell of it",
+        ),
+        pytest.param({**FROM_DISK, **FAST_IN_ORDER, "shuffle": "block"}, "Disk", MORE_MEMORY, id="Block already"),
+        pytest.param({**FROM_DISK, **FAST_IN_ORDER, "shuffle": "none"}, "Disk", MORE_MEMORY, id="in order already"),
+        pytest.param(
+            {**FROM_DISK, **FAST_IN_ORDER, "disk_random": 2000.0}, "Disk", MORE_MEMORY, id="fast enough at random"
+        ),
+        pytest.param(
+            {**FROM_DISK, **FAST_IN_ORDER, "disk_sequential": 3000.0},
+            "Disk",
+            MORE_MEMORY,
+            id="large rows, of which a disk reads as many at random as in order",
+        ),
+        pytest.param({**FROM_DISK, **FAST_IN_ORDER, "model_rate": None}, "Disk", MORE_MEMORY, id="an unknown model"),
+        pytest.param({**FROM_DISK, "disk_random": 1500.0}, "Disk", MORE_MEMORY, id="measured at random alone"),
         pytest.param(SMALL, "SmallBatches", "raise loader.batchSize", id="small batches come soon"),
         pytest.param({**SMALL, "wait_seconds": 2e-4}, "Cpu", "Raise", id="small batches come late"),
         pytest.param({**SMALL, "batch_bytes": 1 << 16}, "Cpu", "Raise", id="batches of 64 KiB are not small"),

@@ -310,8 +310,9 @@ class Gatherer:
             look = self._next_look
             if look.generation != claim.generation:
                 look = self._first_claim
-            elif look.number < claim.number and not self._lead:
-                # What was claimed meanwhile is being read. Blocks that nobody told of would come row by row.
+            elif look.number < claim.number and not self._lead and not self._one_pass:
+                # What was claimed meanwhile is being read. Blocks that nobody told of would come row by row, and rows
+                # that are let go are let go at a look.
                 look = claim
             while look.generation == claim.generation and look.number <= claim.number + self._slots_ahead:
                 # No more than two orders are kept.
@@ -425,7 +426,11 @@ def _require_room(memory: int, own: dict[str, int]) -> None:
     needed = sum(parts.values())
     if needed > memory:
         told = ", ".join(f"{size(part)} for {name}" for name, part in parts.items() if part)
-        lower = "loader.shuffle.window" if own[_WINDOWS] else "loader.batchSize or loader.prefetchBatches"
+        lower = (
+            "loader.batchSize or loader.prefetchBatches"
+            if not own[_WINDOWS]
+            else "loader.shuffle.window or loader.batchSize"
+        )
         raise EnvironmentInvalidError(
             f"the feed takes {size(needed)} of memory, and the limit is {size(memory)}: {told}: "
             f"raise resources.memory, or lower {lower}"

@@ -104,6 +104,26 @@ FIELDS = {
         {"message": "a [2J b c d"},
     ),
     "half a surrogate pair becomes a space": ('{"message": "a\\ud800b"}', {"message": "a b"}),
+    "how rows came in is one bounded line": (
+        json.dumps({"paging": "features:\x1b[2J " + "x" * 2000, "diskSamples": 7, "diskRandomLimitPermille": 1900}),
+        {"paging": "features: [2J " + "x" * 1009 + "…", "diskSamples": 7, "diskRandomLimitPermille": 1900},
+    ),
+    "what tells of the disk is of its type or goes": (
+        json.dumps(
+            {
+                "paging": ["features"],
+                "diskSamples": "7",
+                "memcpyLimitPermille": 0.5,
+                "diskRandomLimitPermille": -1,
+                "diskSequentialLimitPermille": True,
+            }
+        ),
+        {},
+    ),
+    "a limit has no upper end but the integer's": (
+        '{"memcpyLimitPermille": 9223372036854775807, "diskSequentialLimitPermille": 9223372036854775808}',
+        {"memcpyLimitPermille": 9223372036854775807},
+    ),
     "long words are cut": (json.dumps({"backend": "x" * 99}), {"backend": "x" * 15 + "…"}),
     "values are decimal strings": (
         '{"values": {"loss": "NaN", "accuracy": "0.97", "a b": "1", "c": 1, "d": "1; DROP", "e": "1e-3", "f": "-inf"}}',

@@ -1,0 +1,188 @@
+"""Which way rows come into memory, decided from evidence that is made up; and how the evidence is had."""
+
+import errno
+import math
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import feedline
+from feedline import governor
+from feedline.governor import Evidence, choose, file_system, fits, is_in_memory, slots_ahead
+from feedline.npy import File
+
+GB = 1_000_000_000
+WIDTH = 2500
+
+
+def evidence(**changes):
+    """Return what is known of 8 GB of rows of which one in ten is in memory, where 1 GB may be used."""
+    features = {"array_bytes": 8 * GB, "row_bytes": WIDTH, "data_bytes": 8 * GB, "memory_bytes": GB}
+    return Evidence(**features | {"file_system": "ext4", "resident": 0.1} | changes)
+
+
+LABELS = {"row_bytes": 4, "array_bytes": 13_000_000}
+HALF = {"array_bytes": GB // 2, "data_bytes": GB // 2}
+
+CHOICES = {
+    "what is not in memory is read ahead of need": (evidence(), "advise", "10% of the coming rows are in memory"),
+    "of a file system that is not known too": (evidence(file_system=""), "advise", "10%"),
+    "none of it is in memory": (evidence(resident=0.0), "advise", "0%"),
+    "what is in memory is left alone": (evidence(resident=1.0), "resident", "100% of the coming rows are in memory"),
+    "two rows in a thousand may be missing": (evidence(resident=0.998), "resident", "99%"),
+    "one in a hundred may not": (evidence(resident=0.99), "advise", "99%"),
+    "what fits is read in order as well": (evidence(**HALF), "fill", "10% of the coming rows are in memory, and all"),
+    "what fits and is in memory is left alone": (evidence(**HALF, resident=1.0), "resident", "100%"),
+    "what fits only without the other arrays does not": (evidence(array_bytes=GB // 2), "advise", "10%"),
+    "what takes more than half of the memory does not fit": (evidence(**HALF, memory_bytes=GB - 2), "advise", "10%"),
+    "labels are kept": (evidence(**LABELS), "resident", "it is small"),
+    "labels are kept, wherever they lie": (evidence(**LABELS, file_system="nfs4"), "resident", "it is small"),
+    "rows of half a kilobyte are small": (evidence(row_bytes=512, array_bytes=GB // 16), "resident", "it is small"),
+    "larger ones are not, though they be few": (evidence(row_bytes=513, array_bytes=5130), "advise", "10%"),
+    "a sixteenth of the memory is small": (evidence(row_bytes=4, array_bytes=GB // 16), "resident", "it is small"),
+    "more of it is not": (evidence(row_bytes=4, array_bytes=GB // 16 + 1), "advise", "10%"),
+    "64 MiB are small where memory is large": (
+        evidence(row_bytes=4, array_bytes=64 << 20, memory_bytes=100 * GB, data_bytes=800 * GB),
+        "resident",
+        "it is small",
+    ),
+    "more than 64 MiB is not": (
+        evidence(row_bytes=4, array_bytes=(64 << 20) + 4, memory_bytes=100 * GB, data_bytes=800 * GB),
+        "advise",
+        "10%",
+    ),
+    "a disk on a network answers many at once": (evidence(file_system="nfs4"), "read", "nfs4 answers many at once"),
+    "what is said of it to be in memory does not count": (evidence(file_system="nfs", resident=1.0), "read", "nfs"),
+    "it does not matter whether it fits": (evidence(**HALF, file_system="ceph"), "read", "ceph"),
+}
+
+
+@pytest.mark.parametrize(("seen", "strategy", "reason"), CHOICES.values(), ids=CHOICES)
+def test_the_way_follows_from_what_is_seen(seen, strategy, reason):
+    choice = choose(seen)
+    assert choice.strategy == strategy
+    assert reason in choice.reason
+    assert choice.in_words() == f"{governor.WORDS[strategy]}: {choice.reason}."
+
+
+FAR = ["nfs", "nfs4", "fuse", "fuseblk", "fuse.sshfs", "fuse.gcsfuse", "cifs", "smb3", "ceph", "lustre", "gpfs", "9p"]
+NEAR = ["ext4", "xfs", "btrfs", "overlay", "tmpfs", "zfs", "squashfs", "f2fs", "vfat", ""]
+
+
+@pytest.mark.parametrize("kind", FAR + NEAR)
+def test_the_name_of_a_file_system_tells_whether_it_is_far(kind):
+    assert (choose(evidence(file_system=kind)).strategy == "read") == (kind in FAR)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_more_rows_in_memory_never_make_more_work(one, other):
+    less, more = (choose(evidence(resident=share)).strategy == "resident" for share in sorted((one, other)))
+    assert less <= more
+
+
+@given(st.integers(1, 2**60), st.integers(1, 2**60))
+def test_data_fit_in_half_of_the_memory(data, memory):
+    assert fits(data, memory) == (2 * data <= memory)
+
+
+# --- how much at once ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "memory", "slots"),
+    [(3200, GB, 2), (3200, 200_000_000, 1), (3200, 50_000_000, 0), (1, GB, 2)],
+    ids=["enough", "little", "least", "small slots"],
+)
+def test_the_look_ahead_takes_an_eighth_of_the_memory_at_most(save, rows, memory, slots):
+    arrays = feedline.open_arrays({"features": save("features", np.zeros((20_000, WIDTH), np.uint8))})
+    assert slots_ahead(rows, arrays, memory) == slots
+    assert slots * rows * (1 + WIDTH / 4096) * 4096 <= memory / 8
+
+
+def test_a_slot_takes_no_more_memory_than_the_array_has(save):
+    arrays = feedline.open_arrays({"labels": save("labels", np.zeros(1000, np.int32))})
+    assert slots_ahead(1000, arrays, 8 * 4000) == 1
+    assert slots_ahead(1000, arrays, 8 * 8000) == 2
+
+
+# --- what is seen --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(save):
+    """Return an opened file."""
+    return File(save("features", np.zeros((100, WIDTH), np.uint8)))
+
+
+@pytest.fixture
+def mounts(tmp_path, file):
+    """Return a function that writes a mountinfo in which DEVICE stands for that of the file, and returns its path."""
+    device = os.fstat(file.fileno()).st_dev
+
+    def mounts(*lines):
+        path = tmp_path / "mountinfo"
+        path.write_text(
+            "".join(f"{line}\n" for line in lines).replace("DEVICE", f"{os.major(device)}:{os.minor(device)}")
+        )
+        return path
+
+    return mounts
+
+
+ROOT = "22 1 0:4095 / / rw,relatime - overlay overlay rw,lowerdir=/a"
+MOUNTS = {
+    "a disk": (["36 22 DEVICE / /data rw,noatime master:1 - ext4 /dev/vdb rw"], "ext4"),
+    "among others": ([ROOT, "36 22 DEVICE / /data rw - xfs /dev/vdb rw", "37 22 0:7 / /x rw - tmpfs x rw"], "xfs"),
+    "without optional fields": (["36 22 DEVICE / /data rw - nfs4 server:/export rw"], "nfs4"),
+    "with many": (["36 22 DEVICE / /data rw shared:1 master:2 propagate_from:3 - fuse.s3 bucket rw"], "fuse.s3"),
+    "of a name with blanks": (["36 22 DEVICE / /my\\040data rw - ceph a:6789:/ rw"], "ceph"),
+    "a folder of it": (["36 22 DEVICE /pv-1 /data rw - ext4 /dev/vdb rw"], "ext4"),
+    "none of it": ([ROOT], ""),
+    "nothing": ([], ""),
+}
+
+
+@pytest.mark.parametrize(("lines", "kind"), MOUNTS.values(), ids=MOUNTS)
+def test_the_mounts_tell_the_file_system(file, mounts, lines, kind):
+    assert file_system(file, mounts(*lines)) == kind
+
+
+def test_without_mounts_it_is_not_known(file, tmp_path):
+    assert file_system(file, tmp_path / "missing") == ""
+
+
+def answers(monkeypatch, error):
+    """Have the kernel say nothing by mincore, and RWF_NOWAIT answer with an error."""
+
+    def preadv(descriptor, buffers, offset, flags=0):
+        assert flags == os.RWF_NOWAIT
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(governor, "is_resident", lambda file, byte: None)
+    monkeypatch.setattr(governor.os, "preadv", preadv)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_mincore_says_counts(file, monkeypatch, known):
+    answers(monkeypatch, errno.EIO)
+    monkeypatch.setattr(governor, "is_resident", lambda file, byte: known)
+    assert is_in_memory(file, 500) is known
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EIO], ids=["it would wait", "it cannot be read"])
+def test_what_is_not_there_at_once_is_not_in_memory(file, monkeypatch, error):
+    answers(monkeypatch, error)
+    monkeypatch.setattr(governor, "HIT_SECONDS", math.inf)
+    assert is_in_memory(file, 500) is False
+
+
+@pytest.mark.parametrize(("hit_seconds", "there"), [(math.inf, True), (0.0, False)], ids=["quick", "slow"])
+def test_where_only_the_time_tells_it_decides(file, monkeypatch, hit_seconds, there):
+    monkeypatch.setattr(governor, "HIT_SECONDS", hit_seconds)
+    monkeypatch.setattr(governor, "is_resident", lambda file, byte: None)
+    assert is_in_memory(file, 500) is there
+    answers(monkeypatch, errno.EOPNOTSUPP)
+    assert is_in_memory(file, 500) is there
