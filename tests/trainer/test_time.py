@@ -1,11 +1,11 @@
 """Honest time: a slow feed and a slow model are told apart, in every backend, by how they are slow and not where.
 
-Sleeping is the subject here: 25 ms for every batch, on one side or the other.
+Sleeping is the subject here: 50 ms for every batch, on one side or the other.
 """
 
 import pytest
 
-SECONDS = 0.025
+SECONDS = 0.05
 
 # A slot holds one batch, and one thread fills it.
 SLOW_FEED = f"""
