@@ -8,7 +8,9 @@ import errno
 import mmap
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -122,13 +124,7 @@ def disk_limits(path: Path, read_bytes: int, seconds: float) -> DiskLimits:
         The file cannot be opened or read.
     """
     read_bytes = min(-(-read_bytes // PAGE) * PAGE, _IN_ORDER_BYTES)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            raise EnvironmentInvalidError(f"{path}: its file system cannot be read past the page cache") from None
-        raise InputMissingError(f"{path}: cannot be opened ({error.strerror})") from None
-    try:
+    with _opened(path) as descriptor:
         size = os.fstat(descriptor).st_size
         if size < LEAST_BYTES:
             raise InputMissingError(
@@ -138,17 +134,27 @@ def disk_limits(path: Path, read_bytes: int, seconds: float) -> DiskLimits:
         # From the middle on: at the beginning of a file others may have just read its header.
         in_order = np.roll(np.arange(0, size - _IN_ORDER_BYTES, _IN_ORDER_BYTES), (size // _IN_ORDER_BYTES) // 2)
         sequential = _reads_per_second(path, descriptor, in_order, _IN_ORDER_BYTES, _IN_ORDER_DEPTH, seconds / 2)
-    finally:
-        os.close(descriptor)
     return DiskLimits(random, read_bytes, sequential * _IN_ORDER_BYTES)
 
 
 def reads_per_second(path: Path, read_bytes: int, depth: int, seconds: float) -> float:
     """Return the reads a second of `read_bytes`, whole pages, at random places of a file with `depth` under way."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-    try:
+    with _opened(path) as descriptor:
         places = _at_random(os.fstat(descriptor).st_size, read_bytes)
         return _reads_per_second(path, descriptor, places, read_bytes, depth, seconds)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a file to be read past the page cache."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise EnvironmentInvalidError(f"{path}: its file system cannot be read past the page cache") from None
+        raise InputMissingError(f"{path}: cannot be opened ({error.strerror})") from None
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 

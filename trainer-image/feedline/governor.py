@@ -142,8 +142,7 @@ def is_in_memory(file: File, byte: int) -> bool:
 
 def file_system(file: File, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     """Return the type of file system on which a file lies, such as ext4; empty where the kernel does not say."""
-    device = os.fstat(file.fileno()).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(file.device)}:{os.minor(file.device)}"
     return next((kind for mounted, kind in _mounted(mounts) if mounted == number), "")
 
 

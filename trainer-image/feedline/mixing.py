@@ -87,7 +87,7 @@ def in_words(labels: Array | None, rows: int, batch_size: int, blocks: Blocks) -
 
 def _entropy(labels: Array, rows: NDArray[np.intp]) -> float:
     found = np.empty((len(rows), labels.row_bytes), np.uint8)
-    labels.take(rows, found)
+    labels.copy(rows, found)
     counts = np.unique(found, axis=0, return_counts=True)[1]
     shares = counts / len(rows)
     return float(-(shares * np.log2(shares)).sum())

@@ -157,6 +157,8 @@ class File:
     ----------
     rows
         ``[rows, row_bytes]`` uint8, read-only: the mapping.
+    modified_ns, device
+        When it was last written to, and the number of the device it lies on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -177,7 +179,7 @@ class File:
         status = self._status()
         if not stat.S_ISREG(status.st_mode):
             raise InputMissingError(f"{path}: is a directory or a device, not a .npy file")
-        self._size, self.modified_ns = status.st_size, status.st_mtime_ns
+        self._size, self.modified_ns, self.device = status.st_size, status.st_mtime_ns, status.st_dev
         try:
             self.header = read_header(path, descriptor, status.st_size)
             self.rows = self._mapped()
@@ -194,6 +196,11 @@ class File:
         """Return the descriptor, which is open as long as this object is there."""
         return self._descriptor
 
+    @property
+    def address(self) -> int:
+        """Where byte 0 of the file lies in memory."""
+        return int(self.rows.__array_interface__["data"][0]) - self.header.offset
+
     def expect_random_access(self) -> None:
         """Have the kernel read what is asked for alone, without what lies around it."""
         self._mapping.madvise(mmap.MADV_RANDOM)
@@ -205,8 +212,7 @@ class File:
         Touching a page that cannot be read ends the process (SIGBUS); this says so instead (MADV_POPULATE_READ, since
         Linux 5.14; before that nothing is done). Those that are missing are read.
         """
-        address = int(self.rows.__array_interface__["data"][0]) - self.header.offset
-        done = _libc.madvise(address + start, min(stop, self._size) - start, _MADV_POPULATE_READ)
+        done = _libc.madvise(self.address + start, min(stop, self._size) - start, _MADV_POPULATE_READ)
         return done == 0 or ctypes.get_errno() == errno.EINVAL
 
     def read(self, rows: NDArray[np.intp], addresses: NDArray[np.intp]) -> None:

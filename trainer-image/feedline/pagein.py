@@ -37,7 +37,7 @@ from feedline.governor import (
 )
 from feedline.npy import File
 from feedline.readers import Readers
-from feedline.reads import begin
+from feedline.reads import advise, begin
 
 _PAGE = mmap.PAGESIZE
 _RANGE_BYTES = 128 << 10
@@ -260,8 +260,7 @@ class _Remote(_Way):
                     part.file.expect_random_access()
                 return
             with contextlib.suppress(OSError):
-                for offset, length in zip(*(each.tolist() for each in pieces(starts, stops)), strict=True):
-                    os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
+                advise(file.fileno(), *pieces(starts, stops))
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         self.rows_from_disk += self._readers.take(self.array, rows, out)

@@ -101,11 +101,16 @@ def begin(descriptor: int, offsets: NDArray[np.intp], lengths: NDArray[np.intp],
         part = slice(first, first + _AT_ONCE)
         told = queue.run(descriptor, offsets[part], lengths[part], address, _RWF_NOWAIT) if queue else None
         if told is None:
-            for offset, length in zip(offsets[first:].tolist(), lengths[first:].tolist(), strict=True):
-                os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+            advise(descriptor, offsets[first:], lengths[first:])
             return None
         here += int(np.count_nonzero(told == lengths[part]))
     return here / len(offsets)
+
+
+def advise(descriptor: int, offsets: NDArray[np.intp], lengths: NDArray[np.intp]) -> None:
+    """Tell the kernel of pieces of a file that will be read, one call for each."""
+    for offset, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
 
 class Queue:

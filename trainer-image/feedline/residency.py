@@ -99,8 +99,7 @@ def is_resident(file: File, byte: int) -> bool | None:
     """Return whether a byte of a file is in memory; None where the kernel does not tell."""
     if not is_told(file):
         return None
-    address = int(file.rows.__array_interface__["data"][0]) - file.header.offset + byte
-    share = _resident_share(address, address + 1)
+    share = _resident_share(file.address + byte, file.address + byte + 1)
     return None if share is None else share == 1
 
 
