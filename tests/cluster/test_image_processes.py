@@ -1,5 +1,7 @@
 """The images' programs as a pod starts and stops them: the first process, without rights, on a read-only root."""
 
+import json
+
 import pytest
 
 from cluster import engines, images
@@ -90,7 +92,7 @@ def test_a_trainer_that_is_told_to_stop_reports_and_ends_with_143(image, backend
     entrypoint = images.config(image)["Entrypoint"]
     code, said = terminated(image, TRAIN, backend, OWN, *entrypoint, once="It trains")
     assert code == 143
-    assert '"reason": "Terminated"' in said[-1]
+    assert json.loads(said[-1])["message"]["reason"] == "Terminated"
 
 
 @OPERATOR
