@@ -97,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=6.0, help="of one measurement (6)")
     parser.add_argument("--only", nargs="+", choices=WAYS, help="measure only these")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--name", default="cold", help="of the files of results (cold)")
     parser.add_argument("--out", type=Path, default=_ROOT / "benchmarks" / "results", help="folder of results")
     options = parser.parse_args(arguments)
     rows = replace(data.prepare(_ROOT / ".cache" / "bench", options.rows, warm=False), cold=True)
@@ -177,8 +178,8 @@ def _write(options: argparse.Namespace, rows: Data, rates: dict[str, list[float]
         "rowsPerSecond": {name: [float(f"{rate:.6g}") for rate in found] for name, found in rates.items()},
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "cold.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "cold.md").write_text(table(result))
+    (options.out / f"{options.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / f"{options.name}.md").write_text(table(result))
     sys.stdout.write(table(result))
 
 

@@ -4,6 +4,7 @@ The kernel may take pages at any time, as it does where it reclaims ahead of nee
 sure, and what tests assert of it is "about all" or "about none".
 """
 
+import errno
 import gc
 import mmap
 import os
@@ -123,3 +124,8 @@ def eventually(holds, seconds=20):
 def always(strategy):
     """Return what may stand for `choose`: the same strategy for all arrays but the small ones."""
     return lambda evidence: choose(evidence) if is_small(evidence) else Choice(strategy, "so it was asked")
+
+
+def no_direct_reads(*_):
+    """Stand for `Runs` on a file system that cannot be read past the page cache."""
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

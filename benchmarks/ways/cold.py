@@ -22,12 +22,18 @@ def random_reads(rows: Data, _: int) -> Measure:
 
 
 def sequential_reads(rows: Data, _: int) -> Measure:
-    """Return a measure of rows read in the order of the file, a mebibyte at a time, through the page cache."""
+    """Return a measure of rows read in the order of the file, a mebibyte at a time, through the page cache.
+
+    At its end the file is read again, as in the next epoch: a disk that is rationed gives more in the first second.
+    """
 
     def measure(seconds: float) -> float:
         done, begin = 0, time.monotonic()
         with rows.paths["features"].open("rb", buffering=0) as file:
-            while time.monotonic() - begin < seconds and (piece := file.read(1 << 20)):
+            while time.monotonic() - begin < seconds:
+                if not (piece := file.read(1 << 20)):
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    file.seek(0)
                 done += len(piece)
         return done / _FEATURE_BYTES / (time.monotonic() - begin)
 

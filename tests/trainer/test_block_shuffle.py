@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import feedline
-from feedline import gather, order
+from feedline import gather, order, pagein
 from feedline.order import Blocks
 from feedline.pagein import PageIn
 from feedline.residency import resident_bytes
 
 ROWS, WIDTH, SPLIT = 25_499, 1000, 9_001
 ROW_BYTES = 4 * WIDTH
-LITTLE_MEMORY, MUCH_MEMORY = 100_000_000, 8 << 30
-"""The files hold 102 MB, which do not fit the one and do fit the other."""
+LITTLE_MEMORY, MUCH_MEMORY = 200_000_000, 8 << 30
+"""The files hold 102 MB, which is more than half of the one, so that they do not fit, and do fit the other."""
 BLOCKS = Blocks(40, 40)
 SEED, BATCH = 3, 50
 SLOT = 100
@@ -50,10 +50,23 @@ def arrays(files, memory):
     return opened(files, memory)
 
 
+@pytest.fixture
+def page_cache(monkeypatch):
+    """Have all rows go through the page cache, as where a file system knows no other way."""
+    monkeypatch.setattr(pagein, "Runs", cold.no_direct_reads)
+
+
+@pytest.fixture(params=["past the page cache", "through the page cache"])
+def each_way(request):
+    """Have rows come in by each of two ways."""
+    if request.param == "through the page cache":
+        request.getfixturevalue("page_cache")
+
+
 def opened(files, memory, residency="auto"):
     memory(LITTLE_MEMORY)
     arrays = cold.opened(files, residency=residency)
-    assert arrays.bytes > LITTLE_MEMORY
+    assert arrays.bytes > LITTLE_MEMORY / 2
     if residency != "memory":
         cold.eventually(lambda: cold.forget(files) or resident_bytes(arrays) < arrays.bytes // 50, seconds=5)
     return arrays
@@ -81,7 +94,8 @@ def expected(epoch, blocks=BLOCKS, batch_size=BATCH):
 # --- the bytes ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("threads", [1, 3, 16])
 def test_batches_of_files_that_do_not_fit_are_those_of_the_order_for_any_number_of_threads(arrays, threads):
     with block_feed(arrays, threads=threads, epochs=2) as feed:
         for epoch in range(2):
@@ -98,9 +112,9 @@ SHAPES = {
 }
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("blocks", SHAPES.values(), ids=SHAPES)
-def test_blocks_of_any_length_give_the_rows_of_the_order(arrays, memory, blocks):
-    memory(2 * LITTLE_MEMORY)  # less than twice the data, of which windows take more here
+def test_blocks_of_any_length_give_the_rows_of_the_order(arrays, blocks):
     with block_feed(arrays, blocks, epochs=2, threads=2) as feed:
         for epoch in range(2):
             assert rows_of(feed) == expected(epoch, blocks)
@@ -228,6 +242,7 @@ def test_each_block_is_told_of_once_and_whole_and_before_its_rows_are_taken(arra
     assert np.concatenate(watched().told).tolist() == whole.tolist()
 
 
+@pytest.mark.usefixtures("page_cache")
 def test_blocks_are_told_of_as_far_ahead_as_a_window_is_long_and_no_further(arrays, watched):
     with block_feed(arrays, epochs=1, threads=1, read_ahead=2 * BATCH) as feed:
         rows_of(feed)
@@ -251,6 +266,7 @@ def test_blocks_are_told_of_across_the_ends_of_epochs(arrays, watched, batch_siz
     assert watched().tells.sum() <= 3 * ROWS + 2 * (batch_size + BLOCKS.rows)
 
 
+@pytest.mark.usefixtures("page_cache")
 @pytest.mark.parametrize("batch_size", [BATCH, 500], ids=["49 rows dropped", "499 rows dropped"])
 def test_rows_are_in_memory_when_they_are_taken(arrays, watched, batch_size):
     with block_feed(arrays, batch_size=batch_size, epochs=2, threads=1) as feed:
@@ -323,6 +339,7 @@ def most_in_memory(feed, epochs):
     return most
 
 
+@pytest.mark.usefixtures("page_cache")
 def test_memory_holds_three_windows_and_some_slots(arrays):
     with block_feed(arrays, epochs=3, threads=2) as feed:
         most = most_in_memory(feed, 3)
@@ -331,6 +348,7 @@ def test_memory_holds_three_windows_and_some_slots(arrays):
     assert most < 3 * BLOCKS.lead * ROW_BYTES + slots < arrays.bytes // 2
 
 
+@pytest.mark.usefixtures("page_cache")
 def test_rows_in_the_order_of_the_files_are_let_go_as_well(arrays):
     with feedline.Feed(arrays, BATCH, shuffle="none", epochs=2, threads=2) as feed:
         assert most_in_memory(feed, 2) < arrays.bytes // 3
@@ -363,9 +381,11 @@ def test_rows_of_others_that_were_in_memory_before_stay_where_all_fit(arrays, me
 # --- what does not fit --------------------------------------------------------------------------------------------------------
 
 
-def test_a_window_for_which_there_is_no_room_is_refused_with_the_arithmetic(arrays):
+@pytest.mark.usefixtures("page_cache")
+def test_a_window_for_which_there_is_no_room_is_refused_with_the_arithmetic(arrays, memory):
+    memory(LITTLE_MEMORY // 2)
     with (
         block_feed(arrays, Blocks(1000, 10)) as feed,
-        pytest.raises(feedline.errors.EnvironmentInvalidError, match=r"80 MB for two windows of blocks.*window"),
+        pytest.raises(feedline.errors.EnvironmentInvalidError, match=r"80 MB for rows on their way.*window"),
     ):
         next(iter(feed))

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from feedline import pagein, reads
 from feedline.governor import Choice
-from feedline.pagein import PageIn, pieces, ranges, survey
+from feedline.pagein import OnePass, PageIn, pieces, ranges, survey
 
 RANGE_BYTES = 128 << 10
 
@@ -261,7 +261,7 @@ def test_rows_from_disk_are_those_that_were_not_in_memory(arrays, folder, warmed
 
 
 def test_rows_are_let_go_and_what_lies_around_them_is_not(arrays, folder, strategy):
-    paging = PageIn(arrays, SCARCE, one_pass=True)
+    paging = PageIn(arrays, SCARCE, OnePass(run_rows=1, rows_in_hand=ROWS))
     warm(folder)
     gone = np.arange(SPLIT - 500, SPLIT + 500)
     for _ in range(5):  # also once all was found in memory

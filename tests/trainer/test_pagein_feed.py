@@ -4,7 +4,21 @@ from itertools import takewhile
 
 import numpy as np
 import pytest
-from cold import AMPLE, FEATURES, LABELS, ROWS, SCARCE, WIDTH, always, forget, opened, pages, save, warm
+from cold import (
+    AMPLE,
+    FEATURES,
+    LABELS,
+    ROWS,
+    SCARCE,
+    WIDTH,
+    always,
+    forget,
+    no_direct_reads,
+    opened,
+    pages,
+    save,
+    warm,
+)
 
 import feedline
 from feedline import gather, pagein
@@ -188,6 +202,7 @@ def test_several_threads_bring_in_no_slot_twice(arrays, looks):
 
 @pytest.mark.parametrize("memory", [AMPLE, SCARCE], ids=["they fit", "they do not fit"])
 def test_rows_in_the_order_of_the_files_are_let_go_behind_where_they_do_not_fit(folder, monkeypatch, memory):
+    monkeypatch.setattr(pagein, "Runs", no_direct_reads)
     limited(monkeypatch, memory)
     arrays = opened(folder)
     with feedline.Feed(arrays, BATCH, shuffle="none", epochs=1, threads=1) as feed:

@@ -86,7 +86,7 @@ SENTENCES = {
     "block": (
         BLOCKS,
         "168 MB",
-        ", 40 kB for two orders, 640 kB for two windows of blocks",
+        ", 40 kB for two orders, 640 kB for rows on their way",
         "loader.shuffle.window or loader.batchSize",
     ),
 }

@@ -56,6 +56,17 @@ CHOICES = {
     ),
     "a disk on a network answers many at once": (evidence(file_system="nfs4"), "read", "nfs4 answers many at once"),
     "what is said of it to be in memory does not count": (evidence(file_system="nfs", resident=1.0), "read", "nfs"),
+    "64 KiB that lie together and come once need no page cache": (
+        evidence(run_bytes=64 << 10),
+        "direct",
+        "10% of the coming rows are in memory, and rows that lie together come once",
+    ),
+    "less than that does": (evidence(run_bytes=(64 << 10) - 1), "advise", "10%"),
+    "rows of 8 MiB are read whole": (evidence(run_bytes=8 << 20, row_bytes=8 << 20), "direct", "10%"),
+    "longer ones are not": (evidence(run_bytes=9 << 20, row_bytes=(8 << 20) + 1), "advise", "10%"),
+    "what lies together and is in memory is left alone": (evidence(run_bytes=GB, resident=1.0), "resident", "100%"),
+    "what lies together and fits is kept": (evidence(**HALF, run_bytes=GB), "fill", "10%"),
+    "what lies together on a network": (evidence(run_bytes=GB, file_system="nfs4"), "read", "nfs4"),
     "it does not matter whether it fits": (evidence(**HALF, file_system="ceph"), "read", "ceph"),
 }
 

@@ -22,6 +22,7 @@ from feedline.arrays import Arrays
 from feedline.errors import EnvironmentInvalidError, FeedlineError, InputMissingError, StorageError
 from feedline.governor import Evidence, fits, is_small
 from feedline.reads import Queue
+from feedline.runs import in_large_pages
 
 PAGE = mmap.PAGESIZE
 DEPTH = 32
@@ -172,29 +173,27 @@ def _reads_per_second(
         queue = Queue(depth)
     except OSError as error:
         raise EnvironmentInvalidError(f"{path}: the kernel gives no queue to read it ({error.strerror})") from None
-    with mmap.mmap(-1, depth * length) as memory:
-        target = np.frombuffer(memory, np.uint8)
-        requests = queue.requests
-        requests["file"], requests["length"] = descriptor, length
-        requests["address"] = target.__array_interface__["data"][0] + length * np.arange(depth)
-        del target  # or the memory could not be closed
-        taken, done, under_way, elapsed, free = 0, 0, 0, 0.0, np.arange(depth)
-        began = time.perf_counter()
-        while under_way or elapsed < seconds:
-            elapsed = time.perf_counter() - began
-            if elapsed < seconds:
-                requests["offset"][free] = offsets[np.arange(taken, taken + len(free)) % len(offsets)]
-                taken += len(free)
-                begun = queue.submit(free)
-                under_way += max(0, begun)
-                if begun != len(free):
-                    raise StorageError(f"{path}: cannot be read past the page cache")
-            free, results = queue.wait(min(under_way, max(1, depth // 4)))
-            under_way -= len(free)
-            if (results < 0).any():
-                raise StorageError(f"{path}: cannot be read ({os.strerror(-int(results.min()))})")
-            if elapsed < seconds:
-                done += len(free)
+    target = in_large_pages(depth * length)
+    requests = queue.requests
+    requests["file"], requests["length"] = descriptor, length
+    requests["address"] = target.__array_interface__["data"][0] + length * np.arange(depth)
+    taken, done, under_way, elapsed, free = 0, 0, 0, 0.0, np.arange(depth)
+    began = time.perf_counter()
+    while under_way or elapsed < seconds:
+        elapsed = time.perf_counter() - began
+        if elapsed < seconds:
+            requests["offset"][free] = offsets[np.arange(taken, taken + len(free)) % len(offsets)]
+            taken += len(free)
+            begun = queue.submit(free)
+            under_way += max(0, begun)
+            if begun != len(free):
+                raise StorageError(f"{path}: cannot be read past the page cache")
+        free, results = queue.wait(min(under_way, max(1, depth // 4)))
+        under_way -= len(free)
+        if (results < 0).any():
+            raise StorageError(f"{path}: cannot be read ({os.strerror(-int(results.min()))})")
+        if elapsed < seconds:
+            done += len(free)
     return done / max(elapsed, 1e-9)
 
 

@@ -24,7 +24,7 @@ from feedline.errors import EnvironmentInvalidError, UsageError
 from feedline.governor import Choice, fits, slots_ahead
 from feedline.limits import anonymous_bytes, memory_bytes
 from feedline.order import Blocks, Order, Plan, Shuffle, order
-from feedline.pagein import PageIn
+from feedline.pagein import OnePass, PageIn
 from feedline.slots import Allocate, Pool, aligned
 from feedline.verdict import size
 
@@ -35,9 +35,6 @@ the copy, small enough that a few slots fit the last-level cache."""
 
 _ROOM_BYTES = 64 << 20
 """Page cache without which even what is read ahead would be gone before it is gathered, and what Python needs."""
-
-
-_WINDOWS = "two windows of blocks"
 
 
 class Position(NamedTuple):
@@ -150,30 +147,30 @@ class Gatherer:
         # Block shuffle brings whole blocks in, a window ahead, and has no need of them again when that is mixed.
         self._lead = min(shuffle.lead, plan.rows) if isinstance(shuffle, Blocks) else 0
         memory = memory_bytes()
+        self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
         self._pagein, self._slots_ahead, self._one_pass = None, 0, False
         self._take: _Take = Array.take
         if arrays.residency in ("auto", "read"):
-            self._one_pass = shuffle != "full" and not fits(arrays.bytes, memory)
-            self._pagein = PageIn(arrays, memory, one_pass=self._one_pass)
-            self._take = self._pagein.take
             self._slots_ahead = (
                 slots_ahead(batch_rows * self.batches_per_slot, arrays, memory)
                 if read_ahead is None
                 else -(-read_ahead // self.batches_per_slot)
             )
-        self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
+            self._one_pass = shuffle != "full" and not fits(arrays.bytes, memory)
+            self._pagein = PageIn(arrays, memory, self._once(shuffle) if self._one_pass else None)
+            self._take = self._pagein.take
         self._layouts = tuple(_layouts(arrays, batch_rows, self.batches_per_slot))
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
         slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
-        window_bytes = 2 * self._lead * (arrays.bytes // arrays.rows) if self._pagein else 0
         _require_room(
             memory,
             {
                 f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
                 "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
-                _WINDOWS: min(window_bytes, arrays.bytes),
+                "rows on their way": self._pagein.bytes_on_the_way(2 * self._lead) if self._pagein else 0,
                 "small arrays": self._pagein.kept_bytes if self._pagein else 0,
             },
+            shuffle,
         )
         self._pool = Pool(slot_bytes, slots, allocate)
         self._room: SimpleQueue[bool] = SimpleQueue()  # a True for every slot that may be claimed, False to end
@@ -303,8 +300,13 @@ class Gatherer:
             return claim
 
     def _look_ahead(self, claim: Claim) -> None:
-        """Have the rows of a claim and of some that follow brought in, unless another thread is at it."""
-        if self._pagein is None or not self._looking.acquire(blocking=False):
+        """Have the rows of a claim and of some that follow brought in, unless another thread is at it.
+
+        Rows that come once are waited for: one that nobody brought in would be read by itself.
+        """
+        look = self._next_look
+        is_seen = look.generation == claim.generation and look.number > claim.number
+        if self._pagein is None or not self._looking.acquire(blocking=self._one_pass and not is_seen):
             return
         try:
             look = self._next_look
@@ -325,6 +327,15 @@ class Gatherer:
                 look = self._next_look = self._after(look)
         finally:
             self._looking.release()
+
+    def _once(self, shuffle: Shuffle | Blocks) -> OnePass:
+        """Return how rows come once: what a look brings in is gathered when all claims before it are."""
+        slots, plan = self._slots_ahead + 1 + self.capacity, self._plan
+        if isinstance(shuffle, Blocks):
+            rows = 2 * self._lead + slots * self.batches_per_slot * plan.batch_size
+            return OnePass(shuffle.rows, min(rows, plan.rows))
+        slot_rows = self.batches_per_slot * plan.local_batch_size
+        return OnePass(slot_rows if plan.world == 1 else plan.local_batch_size, min(slots * slot_rows, plan.rows))
 
     def _is_due(self, epoch: int) -> bool:
         return self._epochs is None or epoch < self._epochs
@@ -420,16 +431,16 @@ class _Orders:
         return self._known[epoch]
 
 
-def _require_room(memory: int, own: dict[str, int]) -> None:
+def _require_room(memory: int, own: dict[str, int], shuffle: Shuffle | Blocks) -> None:
     """Refuse a feed for which the memory is too small, with the arithmetic: the kernel would end the process."""
     parts = {"this process": anonymous_bytes(), **own, "room to work": _ROOM_BYTES}
     needed = sum(parts.values())
     if needed > memory:
         told = ", ".join(f"{size(part)} for {name}" for name, part in parts.items() if part)
         lower = (
-            "loader.batchSize or loader.prefetchBatches"
-            if not own[_WINDOWS]
-            else "loader.shuffle.window or loader.batchSize"
+            "loader.shuffle.window or loader.batchSize"
+            if isinstance(shuffle, Blocks)
+            else "loader.batchSize or loader.prefetchBatches"
         )
         raise EnvironmentInvalidError(
             f"the feed takes {size(needed)} of memory, and the limit is {size(memory)}: {told}: "

@@ -18,7 +18,7 @@ from feedline.arrays import Arrays
 from feedline.npy import File
 from feedline.residency import is_resident
 
-Strategy = Literal["resident", "fill", "advise", "read"]
+Strategy = Literal["resident", "fill", "direct", "advise", "read"]
 
 _PAGE = mmap.PAGESIZE
 _RESIDENT = 0.998
@@ -30,12 +30,16 @@ _SMALL_SHARE = 1 / 16
 _AHEAD_SHARE = 1 / 8
 _MOST_SLOTS_AHEAD = 2
 """By the time two slots are gathered, a disk has read some thousand rows."""
+_RUN_BYTES = 64 << 10
+"""Less at a time is read faster many at once, through the page cache."""
+_LONGEST_ROW_BYTES = 8 << 20
 HIT_SECONDS = 30e-6
 """A page in memory is copied in some microseconds; no disk is as fast."""
 _ON_NETWORK = ("fuse", "nfs", "cifs", "smb", "ceph", "lustre", "gpfs", "9p", "virtiofs", "beegfs", "wekafs", "afs")
 WORDS = {
     "resident": "Taken as it lies in memory",
     "fill": "Read in order, and what is due ahead of it",
+    "direct": "Read past the page cache ahead of need",
     "advise": "Read ahead of need",
     "read": "Read when it is due, many rows at a time",
 }
@@ -68,6 +72,8 @@ class Evidence:
         Name of the type of file system, such as ext4.
     resident
         Share of the coming rows that is in memory.
+    run_bytes
+        Of rows that lie together and come once; 0 where they come one by one, or again while they may still be there.
     """
 
     array_bytes: int
@@ -76,6 +82,7 @@ class Evidence:
     memory_bytes: int
     file_system: str
     resident: float = 0.0
+    run_bytes: int = 0
 
 
 def choose(evidence: Evidence) -> Choice:
@@ -89,6 +96,8 @@ def choose(evidence: Evidence) -> Choice:
         return Choice("resident", share)
     if fits(evidence.data_bytes, evidence.memory_bytes):
         return Choice("fill", f"{share}, and all of them fit")
+    if evidence.run_bytes >= _RUN_BYTES and evidence.row_bytes <= _LONGEST_ROW_BYTES:
+        return Choice("direct", f"{share}, and rows that lie together come once")
     return Choice("advise", share)
 
 

@@ -7,6 +7,7 @@ in megabytes around each row. Here, by what `feedline.governor` chooses for each
 - **advise**: rows that are not are sorted, those that touch are joined, and the kernel is told of all of them some
   slots ahead; when they are due, they are read past the mapping;
 - **fill**: the same, and where all rows will fit, the files are read in order meanwhile;
+- **direct**: rows that lie together and come once are read past the page cache, into memory of their own;
 - **read**: from a file system on a network, rows are read when they are due, by as many threads as keep it busy.
 
 Only rows in memory are ever copied from a mapping: where a disk fails or a file was cut short, reading says so, and
@@ -18,7 +19,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -38,6 +39,7 @@ from feedline.governor import (
 from feedline.npy import File
 from feedline.readers import Readers
 from feedline.reads import advise, begin
+from feedline.runs import Run, Runs
 
 _PAGE = mmap.PAGESIZE
 _RANGE_BYTES = 128 << 10
@@ -45,6 +47,7 @@ _RANGE_BYTES = 128 << 10
 force_page_cache_ra), so that longer ranges are told in pieces."""
 _LONG_BYTES = 32 << 10
 _PROBES = 64
+_RUN_PROBES = 8
 _LOOK_EVERY = 64
 """Slots between two looks at rows that were in memory: 64 probes take as long as half a slot, and a slot whose rows
 were not there after all says so by its page faults."""
@@ -99,6 +102,22 @@ def pieces(starts: NDArray[np.intp], stops: NDArray[np.intp]) -> tuple[NDArray[n
     return offsets, np.minimum(_RANGE_BYTES, np.repeat(stops, counts) - offsets)
 
 
+@dataclass(frozen=True)
+class OnePass:
+    """Rows come once, and are let go when they were taken, so that none is left in memory for long.
+
+    Attributes
+    ----------
+    run_rows
+        Rows that lie together.
+    rows_in_hand
+        From the time that rows are brought in until they are let go, so many others are.
+    """
+
+    run_rows: int
+    rows_in_hand: int
+
+
 class PageIn:
     """The way of all mapped arrays of a feed from their files to its slots.
 
@@ -109,10 +128,10 @@ class PageIn:
     memory_bytes
         What this process may use.
     one_pass
-        Whether rows are let go when they were taken, so that none is ever left in memory for long.
+        How rows come once; None where they may come again while they are still in memory.
     """
 
-    def __init__(self, arrays: Arrays, memory_bytes: int, *, one_pass: bool = False) -> None:
+    def __init__(self, arrays: Arrays, memory_bytes: int, one_pass: OnePass | None = None) -> None:
         self._readers = Readers()
         self._one_pass = one_pass
         self._ways = {name: self._way(array, arrays, memory_bytes) for name, array in arrays.items()}
@@ -126,7 +145,12 @@ class PageIn:
             return _Remote(array, Choice("read", "loader.residency is Read"), self._readers)
         if is_on_network(unseen):
             return _Remote(array, choose(unseen), self._readers)
-        return _Local(array, unseen, one_pass=self._one_pass)
+        if self._one_pass is not None:
+            once = replace(unseen, run_bytes=self._one_pass.run_rows * array.row_bytes)
+            with contextlib.suppress(OSError):  # its file system has no such reads
+                if choose(once).strategy == "direct":
+                    return _Direct(array, once, self._one_pass)
+        return _Local(array, unseen, one_pass=self._one_pass is not None)
 
     def ahead(self, rows: Callable[[], NDArray[np.intp]]) -> None:
         """See to it that the rows of a slot, ``[n]``, will be in memory; they are asked for only if it takes them.
@@ -173,9 +197,15 @@ class PageIn:
         """Bytes of the small arrays, which are read into memory."""
         return sum(way.array.bytes for way in self._ways.values() if isinstance(way, _Kept))
 
+    def bytes_on_the_way(self, rows: int) -> int:
+        """Return the bytes between files and slots where so many rows must be in memory before the first is taken."""
+        return sum(way.bytes_on_the_way(rows) for way in self._ways.values())
+
     def close(self) -> None:
         """End the threads that read."""
         self._readers.close()
+        for way in self._ways.values():
+            way.close()
 
 
 def survey(arrays: Arrays, memory_bytes: int) -> dict[str, Choice]:
@@ -222,6 +252,21 @@ class _Way:
         """Return the choice with what was measured meanwhile."""
         return self.choice
 
+    def _are_in_memory(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return for each of some rows whether its first byte is in memory."""
+        seen = np.empty(len(rows), np.bool_)
+        for file, local, places in self.array.in_files(rows):
+            first_bytes = file.header.offset + local * file.header.row_bytes
+            seen[places] = [is_in_memory(file, byte) for byte in first_bytes.tolist()]
+        return seen
+
+    def bytes_on_the_way(self, rows: int) -> int:
+        """Return the bytes of rows between file and slot, so many of which must be there before one is taken."""
+        return min(rows * self.array.row_bytes, self.array.bytes)
+
+    def close(self) -> None:
+        """End the threads that read."""
+
 
 class _Kept(_Way):
     """A small array: read in order when its first rows are due, and kept."""
@@ -238,6 +283,9 @@ class _Kept(_Way):
 
     def let_go(self, rows: NDArray[np.intp]) -> None:
         pass
+
+    def bytes_on_the_way(self, rows: int) -> int:  # noqa: ARG002
+        return 0
 
 
 class _Remote(_Way):
@@ -364,12 +412,57 @@ class _Local(_Way):
     def _resident(self, rows: NDArray[np.intp]) -> float:
         """Return the share of a sample of rows whose first byte is in memory."""
         sample = rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.intp)]
-        seen = [
-            is_in_memory(file, file.header.offset + row * file.header.row_bytes)
-            for file, local, _ in self.array.in_files(sample)
-            for row in local.tolist()
-        ]
-        return sum(seen) / len(seen)
+        return float(self._are_in_memory(sample).mean())
+
+
+class _Direct(_Way):
+    """An array on a disk of this machine whose rows lie together and come once: most do not touch the page cache."""
+
+    def __init__(self, array: Array, unseen: Evidence, one_pass: OnePass) -> None:
+        self._runs = Runs(array, one_pass.run_rows, one_pass.rows_in_hand)
+        super().__init__(array, choose(unseen))
+        self._unseen = unseen
+        for part in array.mapped:
+            part.file.expect_random_access()
+
+    def passes_over(self) -> bool:
+        return False
+
+    def look(self, rows: NDArray[np.intp]) -> None:
+        self.choice = choose(replace(self._unseen, resident=float(self._are_in_memory(rows).mean())))
+
+    def ahead(self, rows: NDArray[np.intp]) -> None:
+        runs = self._runs.cut(rows)
+        middles = np.array([run.first + run.rows // 2 for run in runs])
+        here = zip(runs, self._are_in_memory(middles), strict=True)
+        missing = [run for run, is_here in here if not (is_here and self._is_in_memory(run))]
+        self._runs.begin(missing)
+        count = sum(run.rows for run in missing)
+        self.rows_from_disk += count
+        self.choice = choose(replace(self._unseen, resident=1 - count / len(rows)))
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        others = self._runs.take(rows, out)
+        if len(others) == len(rows):
+            self.array.take_past_mapping(rows, out)
+        elif len(others):
+            rest = np.empty((len(others), out.shape[1]), np.uint8)
+            self.array.take_past_mapping(rows[others], rest)
+            out[others] = rest
+
+    def let_go(self, rows: NDArray[np.intp]) -> None:
+        """Keep to what was brought in: pages that were there before may be somebody else's."""
+
+    def bytes_on_the_way(self, rows: int) -> int:  # noqa: ARG002
+        return self._runs.bytes
+
+    def close(self) -> None:
+        self._runs.close()
+
+    def _is_in_memory(self, run: Run) -> bool:
+        """Return whether a run is in memory, by some of its rows: if others are not, they are read late, one by one."""
+        sample = np.linspace(run.first, run.first + run.rows - 1, min(_RUN_PROBES, run.rows)).astype(np.intp)
+        return bool(self._are_in_memory(sample).all())
 
 
 def _in_order(array: Array, size: int) -> Iterator[tuple[File, int, int]]:
