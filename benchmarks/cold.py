@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.only or list(WAYS)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for number in range(options.rounds):
-        for name in names:
+        # To and fro, so that what is compared comes first as often as second.
+        for name in names if number % 2 == 0 else reversed(names):
             share = WAYS[name].memory_share
             forget(rows)
             with cgroup(options.memory << 20 if share is None else int(share * rows.rows * data.ROW_BYTES)) as join:
@@ -131,6 +133,9 @@ def cgroup(limit: int) -> Iterator[Path]:
     try:
         yield folder / "cgroup.procs"
     finally:
+        # Of what was killed, some may still wait for the disk.
+        while (folder / "cgroup.procs").read_text():
+            time.sleep(0.1)
         folder.rmdir()
 
 

@@ -298,6 +298,14 @@ def test_a_file_system_without_such_reads_is_refused_and_nothing_stays_open(feat
     assert open_files() == count
 
 
+def test_a_file_system_that_opens_files_so_and_does_not_read_them_is_refused(features, monkeypatch):
+    count = open_files()
+    monkeypatch.setattr(os, "preadv", no_direct_reads)
+    with pytest.raises(OSError, match="Invalid argument"):
+        Runs(features, RUN_ROWS, 2000)
+    assert open_files() == count
+
+
 def test_threads_and_descriptors_end_with_it(features):
     count = open_files()
     held = Runs(features, RUN_ROWS, 2000)

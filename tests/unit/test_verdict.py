@@ -124,6 +124,15 @@ def test_the_share_of_waiting_alone_decides(permille, input_bound, cause):
     assert (verdict["inputBound"], verdict["cause"]) == (input_bound, cause)
 
 
+@pytest.mark.parametrize(
+    ("batches", "advice"), [(0, "Too few steps"), (1, "Too few steps"), (2, "run once with loader.engine: Feed")]
+)
+def test_of_time_that_is_not_seen_it_is_said_why(batches, advice):
+    verdict = judge(replace(WAITING, wait_permille=None, batches=batches))
+    assert (verdict["inputBound"], verdict["cause"]) == (False, "Unknown")
+    assert advice in verdict["advice"]
+
+
 BOUND = {"inputBound": True, "cause": "PageFaults", "advice": "Try loader.residency: Memory (2.0 GB of 8.0 GB)."}
 FREE = {"inputBound": False, "cause": "None", "advice": "The model is the bottleneck; the data keep up."}
 UNSEEN = {"inputBound": False, "cause": "Unknown", "advice": "The time cannot be seen."}

@@ -68,13 +68,17 @@ class Evidence:
     on_accelerator: bool
 
 
+_UNSEEN = "The time spent waiting cannot be seen behind this loader; run once with loader.engine: Feed."
+_TOO_SHORT = "Too few steps were made to tell what is waited for: the first one does not count."
+
+
 def judge(evidence: Evidence) -> Verdict:
     """Return whether the run is input bound, the likely cause, and one sentence of advice."""
     if evidence.wait_permille is None:
         return {
             "inputBound": False,
             "cause": Cause.UNKNOWN,
-            "advice": "The time spent waiting cannot be seen behind this loader; run once with loader.engine: Feed.",
+            "advice": _UNSEEN if evidence.batches > 1 else _TOO_SHORT,
         }
     if evidence.wait_permille <= INPUT_BOUND_PERMILLE:
         return {"inputBound": False, "cause": Cause.NONE, "advice": "The model is the bottleneck; the data keep up."}
