@@ -38,7 +38,10 @@ def large(digits):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("mode", ["Full", "Block"])
+WAYS = {"Full": "Read ahead of need", "Block": "Read past the page cache ahead of need"}
+
+
+@pytest.mark.parametrize("mode", WAYS)
 def test_data_four_times_the_memory_are_trained_on(mode, large, submit, becomes, cluster, namespace):
     data.claim(cluster, namespace, large, "large")
     code = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code", "namespace": namespace}}
@@ -72,9 +75,9 @@ def test_data_four_times_the_memory_are_trained_on(mode, large, submit, becomes,
     assert done["conditions"]["InputBound"]["status"] == "True"
     assert done["conditions"]["InputBound"]["reason"] == "Disk"
     assert report["verdict"]["advice"].startswith("The data do not fit into memory")
-    assert "features: Read ahead of need: " in report["paging"]
+    assert f"features: {WAYS[mode]}: " in report["paging"]
     assert report["diskRandomLimitPermille"] > 0
     assert report["diskSequentialLimitPermille"] > 0
     log = cluster.kubectl("logs", status["attempts"][0]["pod"], "-n", namespace).stdout
-    assert "train features: Read ahead of need: " in log
+    assert f"train features: {WAYS[mode]}: " in log
     assert ("Block shuffle mixes 64 blocks of 419 rows" in log) == (mode == "Block")
