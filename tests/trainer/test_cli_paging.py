@@ -38,22 +38,28 @@ def ways(told):
     return [(above.split()[0], line) for above, line in itertools.pairwise(told) if re.match(r"Read |Taken", line)]
 
 
+SHARE = r"\d% of the coming rows are in memory"
+ONE_BY_ONE = rf"Read ahead of need: {SHARE}\."
+TOGETHER = rf"Read past the page cache ahead of need: {SHARE}, and rows that lie together come once\."
+FITS = rf"Read in order, and what is due ahead of it: {SHARE}, and all of them fit\."
+
+
 @pytest.mark.parametrize(
-    ("memory", "way"),
+    ("memory", "mode", "train", "validation"),
     [
-        pytest.param("2M", r"Read ahead of need: \d% of the coming rows are in memory\.", id="too large"),
-        pytest.param(
-            "64M",
-            r"Read in order, and what is due ahead of it: \d% of the coming rows are in memory, and all of them fit\.",
-            id="fits",
-        ),
+        pytest.param("2M", "Full", ONE_BY_ONE, TOGETHER, id="too large"),
+        pytest.param("2M", "Block", TOGETHER, TOGETHER, id="too large, in blocks"),
+        pytest.param("2M", "None", TOGETHER, TOGETHER, id="too large, in order"),
+        pytest.param("64M", "Full", FITS, FITS, id="fits"),
+        pytest.param("64M", "Block", FITS, FITS, id="fits, in blocks"),
     ],
 )
-def test_check_says_how_rows_will_come_that_are_not_in_memory(cold_project, memory, way):
-    told = ways(checked(cold_project, f"spec.resources.memory={memory}"))
+def test_check_says_how_rows_will_come_that_are_not_in_memory(cold_project, memory, mode, train, validation):
+    told = ways(checked(cold_project, f"spec.resources.memory={memory}", f"spec.loader.shuffle.mode={mode}"))
     # Of labels and names, which are small, there is nothing to say.
     assert [name for name, _ in told] == ["features", "features"]
-    assert [line for _, line in told if not re.fullmatch(way, line)] == []
+    assert re.fullmatch(train, told[0][1])
+    assert re.fullmatch(validation, told[1][1])
     # They are looked at and not read.
     assert pages(cold_project.data / "features.npy").mean() < 0.3
 

@@ -208,9 +208,18 @@ class PageIn:
             way.close()
 
 
-def survey(arrays: Arrays, memory_bytes: int) -> dict[str, Choice]:
-    """Return what a feed would do now for each mapped array, by a look at some of its rows."""
-    paging = PageIn(arrays, memory_bytes)
+def survey(arrays: Arrays, memory_bytes: int, run_rows: int = 1) -> dict[str, Choice]:
+    """Return what a feed would do now for each mapped array, by a look at some of its rows.
+
+    Parameters
+    ----------
+    arrays, memory_bytes
+        As of `PageIn`.
+    run_rows
+        Rows that lie together in the order; 1 in a full shuffle.
+    """
+    is_once = run_rows > 1 and not fits(arrays.bytes, memory_bytes)
+    paging = PageIn(arrays, memory_bytes, OnePass(run_rows, rows_in_hand=1) if is_once else None)
     paging.look(np.linspace(0, arrays.rows - 1, min(_PROBES, arrays.rows)).astype(np.intp))
     return paging.choices
 

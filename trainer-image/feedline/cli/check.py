@@ -9,6 +9,7 @@ import typer
 from feedline.cli import options
 
 if TYPE_CHECKING:
+    from feedline.arrays import Arrays
     from feedline.manifest import Manifest, Split
 
 
@@ -67,7 +68,7 @@ def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping
     arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop), residency)
     typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
     feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")
-    choices = survey(arrays, limit) if feeds else {}
+    choices = survey(arrays, limit, _run_rows(title, document, arrays)) if feeds else {}
     for name, array in arrays.items():
         typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
         if name in choices and choices[name].strategy != "resident":
@@ -77,3 +78,15 @@ def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping
         if told is not None:
             typer.echo(f"  {told}")
     return arrays.bytes
+
+
+def _run_rows(title: str, document: "Manifest", arrays: "Arrays") -> int:
+    """Return how many rows lie together in the order of a split."""
+    from feedline.order import Blocks
+
+    loader = document.loader
+    if title != "train" or loader.shuffle == "none":
+        return arrays.rows
+    if loader.shuffle == "full":
+        return 1
+    return Blocks.of(max(array.row_bytes for array in arrays.values()), loader.block_rows, loader.window).rows
