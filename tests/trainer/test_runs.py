@@ -256,6 +256,12 @@ def test_runs_of_a_file_cut_short_are_given_back(held, folder):
     assert (out[: 2 * RUN_ROWS] == FEATURES[SPLIT - RUN_ROWS : SPLIT + RUN_ROWS]).all()
 
 
+def test_a_run_of_which_a_byte_is_missing_is_given_back(held, folder):
+    os.truncate(folder / "features" / "part-2.npy", 128 + 2 * RUN_ROWS * WIDTH - 1)
+    begun(held, np.arange(SPLIT, SPLIT + 2 * RUN_ROWS))
+    assert taken(held, np.arange(SPLIT, SPLIT + 2 * RUN_ROWS))[1] == list(range(SPLIT + RUN_ROWS, SPLIT + 2 * RUN_ROWS))
+
+
 @pytest.fixture
 def bad(monkeypatch):
     """Have the disk fail with row 250 of every file, whichever way it is read."""
