@@ -99,7 +99,8 @@ class Feed:
     last_batch
         ``"drop"`` omits the rows that do not fill a batch, ``"keep"`` makes a smaller one of them.
     rank, world
-        This process and the number of processes.
+        This process and the number of processes. With ``"block"`` the rows of each lie in all blocks, and of files that
+        do not fit into memory each reads all.
     threads
         Gather threads; 0 takes the CPU limit, at most 4.
     prefetch
