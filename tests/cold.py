@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import feedline
-from feedline import residency
+from feedline import gather, residency
 from feedline.governor import Choice, choose, is_small
 
 PAGE = mmap.PAGESIZE
@@ -129,3 +129,9 @@ def always(strategy):
 def no_direct_reads(*_):
     """Stand for `Runs` on a file system that cannot be read past the page cache."""
     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def limited(monkeypatch, memory):
+    """Have so much memory for pages; the process itself has what it takes."""
+    monkeypatch.setattr(gather, "memory_bytes", lambda: memory)
+    monkeypatch.setattr(gather, "_require_room", lambda *arguments: None)

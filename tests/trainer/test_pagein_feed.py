@@ -13,6 +13,7 @@ from cold import (
     WIDTH,
     always,
     forget,
+    limited,
     no_direct_reads,
     opened,
     pages,
@@ -53,12 +54,6 @@ def small_slots(monkeypatch):
 def advised(monkeypatch):
     """Have rows read ahead of need, whether they are in memory or not."""
     monkeypatch.setattr(pagein, "choose", always("advise"))
-
-
-def limited(monkeypatch, memory):
-    """Have so much memory for pages; the process itself has what it takes."""
-    monkeypatch.setattr(gather, "memory_bytes", lambda: memory)
-    monkeypatch.setattr(gather, "_require_room", lambda *arguments: None)
 
 
 def epochs_of(feed, count=2):

@@ -17,6 +17,7 @@ from cold import (
     WIDTH,
     eventually,
     forget,
+    limited,
     no_direct_reads,
     opened,
     pages,
@@ -82,13 +83,18 @@ def open_files():
 # --- runs ----------------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(0, ROWS - 300), st.integers(1, 300)), min_size=1, max_size=20))
-def test_rows_are_cut_to_runs_as_they_follow_each_other(blocks):
-    """Runs are no longer than a whole part of what lies together mostly: here 1500 rows, which are read in four parts."""
+@pytest.fixture(scope="module")
+def long_runs(tmp_path_factory):
+    """Return runs of the features, 1500 rows of which lie together mostly: they are read in four parts."""
+    held = Runs(opened(save(tmp_path_factory.mktemp("rows")))["features"], 1500, 3000)
+    yield held
+    held.close()
+
+
+@given(blocks=st.lists(st.tuples(st.integers(0, ROWS - 300), st.integers(1, 300)), min_size=1, max_size=20))
+def test_rows_are_cut_to_runs_as_they_follow_each_other(long_runs, blocks):
     rows = np.concatenate([np.arange(first, first + count) for first, count in blocks])
-    array = Array.__new__(Array)
-    array.row_bytes, array.mapped = WIDTH, []
-    cut = Runs(array, 1500, 3000).cut(rows)
+    cut = long_runs.cut(rows)
     assert np.concatenate([np.arange(run.first, run.first + run.rows) for run in cut]).tolist() == rows.tolist()
     assert max(run.rows for run in cut) <= 1500 / 4
     assert len(cut) <= len(blocks)
@@ -418,8 +424,7 @@ SHUFFLES = {"none": {}, "block": {"block_rows": 100, "window": 8}}
 def small(monkeypatch):
     """Make slots of four batches, and little memory, of which the process itself takes nothing."""
     monkeypatch.setattr(gather, "SLOT_BYTES", SLOT * (WIDTH + 4))
-    monkeypatch.setattr(gather, "memory_bytes", lambda: SCARCE)
-    monkeypatch.setattr(gather, "_require_room", lambda *arguments: None)
+    limited(monkeypatch, SCARCE)
 
 
 @pytest.fixture

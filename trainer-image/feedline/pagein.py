@@ -269,6 +269,11 @@ class _Way:
             seen[places] = [is_in_memory(file, byte) for byte in first_bytes.tolist()]
         return seen
 
+    def _resident(self, rows: NDArray[np.intp], probes: int = _PROBES) -> float:
+        """Return the share of a sample of rows whose first byte is in memory."""
+        sample = rows[np.linspace(0, len(rows) - 1, min(probes, len(rows))).astype(np.intp)]
+        return float(self._are_in_memory(sample).mean())
+
     def bytes_on_the_way(self, rows: int) -> int:
         """Return the bytes of rows between file and slot, so many of which must be there before one is taken."""
         return min(rows * self.array.row_bytes, self.array.bytes)
@@ -418,11 +423,6 @@ class _Local(_Way):
                     return
                 os.posix_fadvise(file.fileno(), start, stop - start, os.POSIX_FADV_WILLNEED)
 
-    def _resident(self, rows: NDArray[np.intp]) -> float:
-        """Return the share of a sample of rows whose first byte is in memory."""
-        sample = rows[np.linspace(0, len(rows) - 1, min(_PROBES, len(rows))).astype(np.intp)]
-        return float(self._are_in_memory(sample).mean())
-
 
 class _Direct(_Way):
     """An array on a disk of this machine whose rows lie together and come once: most do not touch the page cache."""
@@ -438,7 +438,7 @@ class _Direct(_Way):
         return False
 
     def look(self, rows: NDArray[np.intp]) -> None:
-        self.choice = choose(replace(self._unseen, resident=float(self._are_in_memory(rows).mean())))
+        self.choice = choose(replace(self._unseen, resident=self._resident(rows)))
 
     def ahead(self, rows: NDArray[np.intp]) -> None:
         runs = self._runs.cut(rows)
@@ -470,8 +470,7 @@ class _Direct(_Way):
 
     def _is_in_memory(self, run: Run) -> bool:
         """Return whether a run is in memory, by some of its rows: if others are not, they are read late, one by one."""
-        sample = np.linspace(run.first, run.first + run.rows - 1, min(_RUN_PROBES, run.rows)).astype(np.intp)
-        return bool(self._are_in_memory(sample).all())
+        return self._resident(np.arange(run.first, run.first + run.rows), _RUN_PROBES) == 1
 
 
 def _in_order(array: Array, size: int) -> Iterator[tuple[File, int, int]]:

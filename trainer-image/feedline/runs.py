@@ -75,8 +75,8 @@ class Runs:
         self._memory = in_large_pages(rows * array.row_bytes).reshape(rows, array.row_bytes)
         stages = in_large_pages(_READERS * _whole_pages(self._most_rows * array.row_bytes + _PAGE))
         self._stages = deque(np.split(stages, _READERS))
-        for descriptor in list(self._files.values())[:1]:  # some file systems open files so, and refuse to read them
-            os.preadv(descriptor, [self._stages[0][:_PAGE].data], 0)
+        # Some file systems open files so, and refuse to read them.
+        os.preadv(self._files[array.mapped[0].file], [self._stages[0][:_PAGE].data], 0)
         self.bytes = self._memory.nbytes + stages.nbytes
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="feedline-run")
         self._lock = threading.Lock()
