@@ -26,7 +26,7 @@ from data import Data
 from measure import Measure
 from ways import cold
 
-from feedline.verdict import size
+from feedline.units import size
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -10,7 +10,7 @@ from data import ROW_BYTES, Data
 from measure import Measure, epochs, pulled
 
 import feedline
-from feedline.calibrate import DEPTH, PAGE, reads_per_second
+from feedline.paging.disk import DEPTH, PAGE, reads_per_second
 
 _FEATURE_BYTES = ROW_BYTES - 4
 _STEP_SECONDS = 0.01

@@ -19,10 +19,10 @@ from measure import Measure, pulled
 from feedline import Feed
 from feedline import keras as adapter
 from feedline.classic import keras as classic
-from feedline.columns import picker
+from feedline.feed.columns import picker
 from feedline.models import task_of
 from feedline.models.keras import network
-from feedline.run import Run
+from feedline.training.run import Run
 from ways import training
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from feedline import Feed, pytorch
 from feedline.classic import pytorch as classic
 from feedline.errors import FeedlineError
-from feedline.launch import execute
+from feedline.training.execution import execute
 from ways import training
 
 Batch = dict[str, torch.Tensor]

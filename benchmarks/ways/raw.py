@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from feedline import Feed
 from feedline.classic import keras as classic
-from feedline.gather import SLOT_BYTES
+from feedline.feed.gather import SLOT_BYTES
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -10,9 +10,10 @@ from collections.abc import Collection
 
 from pages import code, table, write
 
-from feedline import errors, verdict
+from feedline import errors
 from feedline.cli.explain import _REMEDIES  # what `feedline why` advises
 from feedline.contract import FATAL_EXIT_CODES, REASONS, Cause, ExitCode
+from feedline.training import verdict
 from feedline_operator.reconcile import conditions, input_bound, outcome
 from feedline_operator.reconcile.attempts import OUT_OF_MEMORY
 

@@ -19,10 +19,11 @@ from kubernetes.aio import client
 from pages import ROOT, code, table, write
 from prometheus_client import Metric
 
-from feedline import manifest, sources
+from feedline import manifest
 from feedline.contract import LABEL_BACKEND, LABEL_PIPELINE, METRICS_PORT, METRICS_PORT_NAME
-from feedline.run import Run
-from feedline.timeline import HostClock
+from feedline.training import backends, sources
+from feedline.training.run import Run
+from feedline.training.timeline import HostClock
 from feedline_operator import settings
 from feedline_operator.app import App
 from feedline_operator.cluster import _METHODS, Cluster
@@ -168,12 +169,12 @@ def without_a_framework() -> Iterator[None]:
     """Let a run hand out the feed's own batches."""
     with (
         patch.multiple(
-            sources,
+            backends,
             require_backend=lambda _: None,
             import_backend=lambda _: None,
-            _native=lambda backend, feed, device: feed,  # noqa: ARG005
+            device_and_clock=lambda _: ("cpu", HostClock()),
         ),
-        patch("feedline.run._device_and_clock", lambda _: ("cpu", HostClock())),
+        patch.object(sources, "_native", lambda backend, feed, device: feed),  # noqa: ARG005
     ):
         yield
 

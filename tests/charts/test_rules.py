@@ -1,16 +1,13 @@
 """The alerts: each is proven to fire and to keep quiet, rests on series that exist, and leads to a page that helps."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import promql_parser
 import pytest
 import yaml
-from cluster import build
-from cluster.fixtures import said_where_it_cannot_run
 
-from feedline.yamlread import read_yaml
+from feedline.manifest.yamlread import read_yaml
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "charts" / "feedline" / "files" / "rules.yaml"
@@ -30,28 +27,10 @@ SECTIONS = ["What it means", "What it costs", "What to look at", "What to do", "
 FOREIGN = re.compile(r"DCGM_FI_\w+|kueue_\w+|up|ALERTS")
 
 
-@pytest.fixture(scope="module")
-def promtool():
-    """Return a function that runs promtool and returns what it says."""
-    with said_where_it_cannot_run():
-        program = build.program("promtool", build.PROMETHEUS)
-
-    def promtool(*arguments):
-        done = subprocess.run(
-            [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    return promtool
-
-
-@pytest.mark.timeout(build.BUILD_SECONDS)  # the first test that asks for promtool may build it
 def test_prometheus_takes_the_rules(promtool):
     assert f"{len(ALL)} rules found" in promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-@pytest.mark.timeout(build.BUILD_SECONDS)
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_rules_do_what_their_cases_say(promtool, path):
     promtool("test", "rules", path)

@@ -87,7 +87,7 @@ def test_the_commands_of_own_data_run_and_print_what_the_page_shows(folder: Path
         capture_output=True,
         text=True,
         check=False,
-        timeout=250,
+        timeout=600,
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(given), done.stderr

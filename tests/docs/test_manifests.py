@@ -13,7 +13,7 @@ from mergepatch import merge
 
 from feedline import manifest
 from feedline.contract import KIND
-from feedline.yamlread import read_yaml
+from feedline.manifest.yamlread import read_yaml
 
 CHART = ROOT / "charts" / "feedline"
 DIGITS = yaml.safe_load((ROOT / "examples" / "digits" / "pipeline.yaml").read_text())

@@ -17,6 +17,8 @@ from shellcommands import COMMANDS, IN_A_CLUSTER, NEEDS_MORE, commands, files, s
 
 from feedline import manifest
 
+pytestmark = pytest.mark.trainer
+
 DIGITS = ROOT / "examples" / "digits"
 TYPED = [
     pytest.param(command, id=f"{command.place}-{number}")

@@ -10,6 +10,8 @@ from codeblocks import ROOT
 
 import feedline
 
+pytestmark = pytest.mark.trainer
+
 DOCS = ROOT / "docs"
 # Names that a script of one's own uses, besides those of the package itself.
 ADAPTERS = ("pytorch.batches", "tensorflow.batches", "tensorflow.dataset", "keras.dataset")

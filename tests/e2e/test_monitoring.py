@@ -222,7 +222,7 @@ def test_every_panel_shows_data(name, prometheus, space):
             if not any(values(prometheus, query) for query in either)
         ]
 
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 600
     while (missing := empty()) and time.monotonic() < deadline:
         time.sleep(5)
     assert not missing, "\n".join(missing)

@@ -2,16 +2,20 @@
 
 `import feedline` needs numpy only. The adapters live in `feedline.pytorch`, `feedline.tensorflow` and
 `feedline.keras`; what a training function receives is a `feedline.Run`.
+
+The folders are rooms, in the order that a row and then a run go through them: `files`, `order`, `paging`, `feed`, the
+adapters, `classic`, `manifest`, `training`, then `models`, `pack`, `compare`, `launch` and `cli`. Each says in its
+`__init__` what it is for, and imports only what comes before it.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from feedline.arrays import Arrays, open_arrays
 from feedline.errors import FeedlineError
 from feedline.feed import Feed, FeedStats
+from feedline.files import Arrays, open_arrays
 
 if TYPE_CHECKING:
-    from feedline.run import Run
+    from feedline.training import Run
 
 __version__ = "0.1.0"
 __all__ = ["Arrays", "Feed", "FeedStats", "FeedlineError", "Run", "open_arrays"]
@@ -20,7 +24,7 @@ __all__ = ["Arrays", "Feed", "FeedStats", "FeedlineError", "Run", "open_arrays"]
 def __getattr__(name: str) -> Any:
     # Run brings the metrics along, which a script that only wants the feed should not wait for.
     if name == "Run":
-        from feedline.run import Run
+        from feedline.training import Run
 
         return Run
     raise AttributeError(f"module 'feedline' has no attribute {name!r}")

@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from feedline.columns import Columns, picker
-from feedline.feed import Feed
+from feedline.feed import Columns, Feed, picker
 
 Batch = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feedline.classic import plan
-from feedline.columns import Columns, picker
+from feedline.classic.rows import plan
+from feedline.feed import Columns, picker
 from feedline.order import LastBatch
 
 

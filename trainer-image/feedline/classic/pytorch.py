@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from feedline.classic import load, plan
+from feedline.classic.rows import load, plan
 from feedline.errors import EnvironmentInvalidError, UsageError
 from feedline.order import LastBatch
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from feedline.classic import plan
+from feedline.classic.rows import plan
 from feedline.errors import UsageError
 from feedline.order import LastBatch, Plan
 

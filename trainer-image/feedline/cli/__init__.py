@@ -1,4 +1,7 @@
-"""The command line, `feedline …`: one file for each command; here they are joined and errors become exit codes."""
+"""The command line, `feedline …`: one file for each command; here they are joined and errors become exit codes.
+
+It is above everything else, which nothing else knows of. Commands import what they need when they are called.
+"""
 
 import inspect
 import re

@@ -31,10 +31,10 @@ def bench(
     read past the page cache.
     """
     del what  # there is one so far
-    from feedline.calibrate import DEPTH, DiskLimits, copied_bytes_per_second, disk_limits, largest_file
-    from feedline.calibrate import reads_per_second as measured
     from feedline.limits import default_threads
-    from feedline.verdict import rate, size
+    from feedline.paging import DEPTH, DiskLimits, copied_bytes_per_second, disk_limits, largest_file
+    from feedline.paging import reads_per_second as measured
+    from feedline.units import rate, size
 
     path = largest_file(folder)
     share = seconds / (len(_DEPTHS) + 2)

@@ -9,7 +9,7 @@ import typer
 from feedline.cli import options
 
 if TYPE_CHECKING:
-    from feedline.arrays import Arrays
+    from feedline.files import Arrays
     from feedline.manifest import Manifest, Split
 
 
@@ -29,15 +29,15 @@ def check(
     """
     document = options.read(file, backend, set_)
     typer.echo(f"{file}: a valid TrainingPipeline, {document.name}")
-    from feedline import sources
+    from feedline import training
 
-    sources.require_backend(document.backend)
+    training.require_backend(document.backend)
     if volume is None and document.volumes:
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
     from feedline.limits import default_threads, memory_bytes
-    from feedline.verdict import size
+    from feedline.units import size
 
     limit, loader = memory_bytes(), document.loader
     if document.memory is not None:
@@ -47,7 +47,7 @@ def check(
         total += _describe("validation", document, document.validation_data, volumes, limit)
     kept = "in memory" if loader.residency == "memory" else "mapped"
     if kept == "in memory":
-        sources.require_memory(total, limit)
+        training.require_memory(total, limit)
     typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {loader.threads or default_threads()} threads")
     if kept == "mapped" and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
@@ -57,15 +57,15 @@ def check(
 
 def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int) -> int:
     """Print what the arrays of a split are and how their rows will come in; return their bytes."""
-    from feedline import sources
-    from feedline.arrays import Residency, open_arrays
-    from feedline.pagein import survey
-    from feedline.verdict import size
+    from feedline import training
+    from feedline.files import Residency, open_arrays
+    from feedline.paging import survey
+    from feedline.units import size
 
     # Never into memory: headers, sizes and a sample of pages are all that is looked at.
     loader = document.loader
     residency: Residency = "read" if loader.residency == "read" else "auto"
-    arrays = open_arrays(sources.paths(split, volumes), (split.start, split.stop), residency)
+    arrays = open_arrays(training.paths(split, volumes), (split.start, split.stop), residency)
     typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
     feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")
     choices = survey(arrays, limit, _run_rows(title, document, arrays)) if feeds else {}
@@ -74,7 +74,7 @@ def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping
         if name in choices and choices[name].strategy != "resident":
             typer.echo(f"  {'':16} {choices[name].in_words()}")
     if title == "train":
-        told = sources.check_order(document, arrays)
+        told = training.check_order(document, arrays)
         if told is not None:
             typer.echo(f"  {told}")
     return arrays.bytes

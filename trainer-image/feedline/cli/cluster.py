@@ -1,38 +1,21 @@
-"""The cluster that a command talks to: which one, in which namespace, and what it answers.
+"""A cluster as a command sees it: one namespace, what it answers, and in which ways it can fail.
 
-The only module that knows the package `kubernetes`. Objects are plain dicts, as the API server speaks them, and every
-way in which a request can fail is one of feedline's own errors with one sentence. What objects mean is not known here.
+Objects are plain dicts, as the API server speaks them, and every way in which a request can fail is one of feedline's
+own errors with one sentence. What objects mean, and which cluster it is, is not known here.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
-
-import typer
 
 from feedline.cli.printable import line, sentence
 from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL
 from feedline.errors import EnvironmentInvalidError, FeedlineError, InputMissingError, UsageError
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A pipeline in the cluster.")]
-NamespaceOption = Annotated[
-    str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Default: the namespace of the context.")
-]
-ContextOption = Annotated[
-    str | None, typer.Option("--context", metavar="NAME", help="A context of the kubeconfig. Default: the current one.")
-]
-KubeconfigOption = Annotated[
-    str | None, typer.Option("--kubeconfig", metavar="FILE", help="Default: $KUBECONFIG, then ~/.kube/config.")
-]
-
 Object = dict[str, Any]
-
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _CONNECT_SECONDS: Final = 10
 _READ_SECONDS: Final = 30
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -292,53 +275,6 @@ class _Answer(NamedTuple):
     def is_missing_object(self) -> bool:
         """Tell "no object of that name" from "no such kind", which names none."""
         return self.status == 404 and bool((self.document.get("details") or {}).get("name"))
-
-
-def connect(namespace: str | None, context: str | None, kubeconfig: str | None) -> Cluster:
-    """Return the cluster that kubectl would use: the kubeconfig's, and inside a pod without one, the pod's own.
-
-    Parameters
-    ----------
-    namespace, context, kubeconfig
-        What the user asked for; None takes the context's namespace, the current context, and `$KUBECONFIG` or
-        ``~/.kube/config``.
-
-    Raises
-    ------
-    EnvironmentInvalidError
-        There is no cluster to talk to, or the package `kubernetes` is not installed.
-    """
-    try:
-        import kubernetes
-    except ImportError:
-        raise EnvironmentInvalidError(
-            "the package kubernetes is not installed here: pip install 'feedline[cluster]'"
-        ) from None
-    import yaml
-
-    config: Any = kubernetes.config  # untyped
-    configuration: Any = kubernetes.client.Configuration()
-    files = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    if kubeconfig is not None and not Path(kubeconfig).expanduser().is_file():
-        raise EnvironmentInvalidError(f"--kubeconfig {kubeconfig}: there is no such file")
-    try:
-        merged = config.kube_config.KubeConfigMerger(files)
-        if merged.config is not None:
-            loader = config.kube_config.KubeConfigLoader(
-                merged.config, active_context=context, config_persister=merged.save_changes
-            )
-            loader.load_and_set(configuration)
-            return Cluster(configuration, namespace or loader.current_context["context"].get("namespace") or "default")
-    except (config.ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EnvironmentInvalidError(f"the kubeconfig {files} cannot be used: {sentence(str(error), 300)}") from None
-    try:
-        config.load_incluster_config(client_configuration=configuration)
-        own = (_SERVICE_ACCOUNT / "namespace").read_text().strip()
-    except (config.ConfigException, OSError):
-        raise EnvironmentInvalidError(
-            f"no cluster to talk to: there is no kubeconfig ({files}), and this is no pod; pass --kubeconfig FILE"
-        ) from None
-    return Cluster(configuration, namespace or own)
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001 - a value, not a switch

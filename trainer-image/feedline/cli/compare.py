@@ -13,7 +13,7 @@ from feedline.cli import options
 from feedline.errors import EnvironmentInvalidError, UsageError
 
 if TYPE_CHECKING:
-    from feedline.comparison import Cell, Result
+    from feedline.compare import Cell, Result
     from feedline.manifest import Manifest
 
 _BUILT_IN = "feedline.models:train"
@@ -45,7 +45,7 @@ def compare(
     The built-in model exists for each backend; with an entrypoint of your own only engines and residency are
     compared. Ways are measured in turn, round after round, in one process for each backend.
     """
-    from feedline.comparison import compare as measure
+    from feedline.compare import compare as measure
 
     options.quiet_frameworks()
     changes = list(set_ or [])
@@ -69,8 +69,8 @@ def compare(
 
 
 def _cells(document: "Manifest", chosen: list[str]) -> list["Cell"]:
-    from feedline.comparison import Cell
-    from feedline.sources import PACKAGES, require_backend
+    from feedline.compare import Cell
+    from feedline.training import PACKAGES, require_backend
 
     if document.train.command:
         raise UsageError("spec.train.command: compare needs an entrypoint, which it can call again and again")
@@ -116,7 +116,7 @@ def _show(name: str, results: Mapping["Cell", "Result"]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from feedline.verdict import rate
+    from feedline.units import rate
 
     fastest = max(result.median_rate for result in results.values())
     table = Table(title=f"{name}: rows a second in training, median of {len(next(iter(results.values())).rates)}")

@@ -6,18 +6,8 @@ from typing import Annotated
 
 import typer
 
-from feedline.cli.cluster import (
-    JOBS,
-    PIPELINES,
-    PODS,
-    Cluster,
-    ClusterUnavailableError,
-    ContextOption,
-    KubeconfigOption,
-    NamespaceOption,
-    Object,
-    connect,
-)
+from feedline.cli.cluster import JOBS, PIPELINES, PODS, Cluster, ClusterUnavailableError, Object
+from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption, connect
 from feedline.contract import LABEL_PIPELINE
 from feedline.errors import InputMissingError
 

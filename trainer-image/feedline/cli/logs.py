@@ -9,14 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from feedline.cli.cluster import (
-    ContextOption,
-    KubeconfigOption,
-    NameArgument,
-    NamespaceOption,
-    Object,
-    connect,
-)
+from feedline.cli.cluster import Object
+from feedline.cli.connection import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
 from feedline.cli.printable import line, sentence
 from feedline.cli.seen import condition
 from feedline.contract import CONTAINER

@@ -60,6 +60,5 @@ def folders(document: Manifest, volumes: list[str] | None) -> dict[str, Path]:
         if not found[name].is_dir():
             raise InputMissingError(f"--volume {text}: there is no directory {folder}")
     for name in document.volumes:
-        if name not in found:
-            raise UsageError(f"volume {name}: has no folder here: pass --volume {name}=DIR")
+        manifest.folder_of(name, found)
     return found

@@ -19,8 +19,7 @@ from feedline.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from feedline.pack import Packed
-    from feedline.pack.source import Progress
+    from feedline.pack import Packed, Progress
 
 
 def pack(
@@ -103,8 +102,8 @@ def pack(
     It writes features.npy, labels.npy (int32; float32 where a label is no integer), names.npy, and classes.txt where
     labels are names. Files appear when they are whole; however large the source, little memory is used.
     """
+    from feedline.pack import Columns
     from feedline.pack import pack as pack_sources
-    from feedline.pack.columns import Columns
 
     if len(paths) < 2:
         raise UsageError("the output folder is missing: name it after the sources, as in feedline pack data.csv out/")

@@ -15,7 +15,7 @@ from feedline.cli import options
 from feedline.contract import ExitCode, Report
 
 if TYPE_CHECKING:
-    from feedline.run import Run
+    from feedline.training import Run
 
 _LINE_SECONDS = 5.0
 _BAR_SECONDS = 0.25
@@ -53,8 +53,7 @@ def run(
     options.quiet_frameworks()
     document = options.read(file, backend, set_)
     volumes = options.folders(document, volume)
-    from feedline.launch import execute
-    from feedline.process import logged
+    from feedline.training import execute, logged
 
     with _watching() as watch, logged(logging.Formatter("feedline: %(message)s")):
         finished = execute(
@@ -113,10 +112,10 @@ def _bar(console: Any, run: "Run", ended: threading.Event) -> None:
 
 def _progress(run: "Run") -> str:
     """Return epoch, step, speed, the last reported values and the waiting share in one line."""
-    from feedline.report import decimal, summarize
-    from feedline.verdict import rate
+    from feedline.training import decimal, summarize
+    from feedline.units import rate
 
-    now = summarize(run)
+    now = summarize(run.snapshot())
     pieces = [f"epoch {now['epochs']}", f"step {now['steps']}/{now['targetSteps'] or '…'}"]
     if "samplesPerSecond" in now:
         pieces.append(rate(now["samplesPerSecond"]))
@@ -136,7 +135,8 @@ def _show(finished: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from feedline.verdict import in_words, rate, size
+    from feedline.training import in_words
+    from feedline.units import rate, size
 
     table = Table(title=f"{finished['pipeline']}: {finished['backend']}, {finished['engine']}", title_justify="left")
     table.add_column("")

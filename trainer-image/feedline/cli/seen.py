@@ -63,7 +63,7 @@ def condition(thing: Object, kind: str) -> Object:
 
 def verdict(numbers: Object) -> str:
     """Say whether the data or the model holds a run back, from its `feed` or `report`; "" where they do not tell."""
-    from feedline.verdict import rate
+    from feedline.units import rate
 
     judged, waiting = numbers.get("verdict"), numbers.get("waitPermille")
     if not judged or waiting is None:

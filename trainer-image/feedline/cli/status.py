@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from feedline.cli.cluster import (
-    PIPELINES,
-    ContextOption,
-    KubeconfigOption,
-    NamespaceOption,
-    Object,
-    connect,
-)
+from feedline.cli.cluster import PIPELINES, Object
+from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption, connect
 from feedline.cli.printable import columns, sentence
 from feedline.cli.seen import condition, progress, verdict
 
@@ -91,7 +85,7 @@ def _described(pipeline: Object, now: datetime) -> Iterator[str]:
 
 
 def _numbers(numbers: Object, now: datetime) -> Iterator[tuple[str, str]]:
-    from feedline.verdict import rate
+    from feedline.units import rate
 
     if "steps" in numbers:
         yield "steps", progress(numbers)

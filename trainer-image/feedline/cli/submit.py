@@ -7,17 +7,8 @@ import typer
 
 from feedline import manifest
 from feedline.cli import options
-from feedline.cli.cluster import (
-    PIPELINES,
-    AlreadyExistsError,
-    Cluster,
-    ClusterUnavailableError,
-    ContextOption,
-    KubeconfigOption,
-    NamespaceOption,
-    Object,
-    connect,
-)
+from feedline.cli.cluster import PIPELINES, AlreadyExistsError, Cluster, ClusterUnavailableError, Object
+from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption, connect
 from feedline.cli.explain import explain
 from feedline.cli.printable import sentence
 from feedline.cli.seen import Seen, condition

@@ -13,15 +13,11 @@ from feedline.cli.cluster import (
     PIPELINES,
     WORKLOADS,
     Cluster,
-    ContextOption,
-    KubeconfigOption,
-    NameArgument,
-    NamespaceOption,
     NotPermittedError,
     NotServedError,
     Object,
-    connect,
 )
+from feedline.cli.connection import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
 from feedline.cli.explain import explain
 from feedline.cli.seen import Seen, has_ended
 from feedline.contract import ExitCode

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from feedline.models import Task, task_of
+from feedline.models.task import Task, task_of
 
 if TYPE_CHECKING:
-    from feedline.run import Run
+    from feedline.training import Run
 
 
 def train(run: "Run") -> None:

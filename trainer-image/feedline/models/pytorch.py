@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from feedline.models import Task, means, task_of
+from feedline.models.task import Task, means, task_of
 
 if TYPE_CHECKING:
-    from feedline.run import Batches, Run
+    from feedline.training import Batches, Run
 
 
 def train(run: "Run") -> None:

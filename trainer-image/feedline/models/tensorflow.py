@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from feedline.models import Task, means, task_of
+from feedline.models.task import Task, means, task_of
 
 if TYPE_CHECKING:
-    from feedline.run import Batches, Run
+    from feedline.training import Batches, Run
 
 Batch = dict[str, Any]
 

@@ -1,0 +1,90 @@
+"""What a report is made of, of a run that never was, by a clock that was moved to what the run took."""
+
+from types import SimpleNamespace
+
+from clocks import HandClock
+
+from feedline.feed import FeedStats
+from feedline.limits import cpu_count, memory_bytes
+from feedline.paging.limits import Limits
+from feedline.training.snapshot import Faults, Snapshot, SplitSnapshot
+from feedline.training.timeline import Timeline
+
+AHEAD = "Read ahead of need: 12% of the coming rows are in memory."
+"""How rows came in, of an array whose rows do."""
+
+
+def a_run(
+    *batches,
+    opaque=False,
+    engine="Feed",
+    values=None,
+    started=100.0,
+    faults=(3, 0),
+    feed_faults=0,
+    from_disk=0,
+    paging=None,
+    limits=None,
+    shuffle="full",
+    data_bytes=10**6,
+    epochs=0,
+):
+    """Return what a report is made of: a run that took batches of 8 rows, each with its seconds of (wait, step)."""
+    clock = HandClock()
+    timeline = Timeline(clock)
+    clock.now = started
+    for wait, step in batches:
+        timeline.ask()
+        clock.now += wait
+        timeline.give()
+        ended = clock.now
+        clock.now += step
+    timeline.ask()
+    stats = FeedStats(
+        batches=len(batches),
+        rows=8 * len(batches),
+        bytes=800 * len(batches),
+        wait_seconds=timeline.waits.total,
+        gather_busy_seconds=4.0,
+        gathered_rows=8 * len(batches),
+        threads=2,
+        fetch_seconds=(0.0, 0.0, 0.0),
+        queue_depth=0,
+        queue_capacity=4,
+        minor_faults=0,
+        major_faults=feed_faults,
+        rows_from_disk=from_disk,
+        paging=paging or {},
+    )
+    train = SplitSnapshot(
+        name="train",
+        arrays=SimpleNamespace(bytes=data_bytes),
+        steps=len(batches),
+        samples=8 * len(batches),
+        bytes=800 * len(batches),
+        epochs=epochs,
+        started=started,
+        ended=ended if batches else None,
+        waits=timeline.waits.spans(),
+        works=timeline.steps.spans(),
+        until_first_step=timeline.until_first_step,
+        feed=stats if engine == "Feed" else None,
+    )
+    return Snapshot(
+        pipeline="digits",
+        backend="pytorch",
+        engine=engine,
+        shuffle=shuffle,
+        in_memory=False,
+        on_accelerator=False,
+        target_epochs=0,
+        target_steps=10,
+        train=train,
+        validation=None,
+        values=values or {},
+        opaque=opaque,
+        faults=Faults(*faults),
+        limits=limits or Limits(),
+        memory_bytes=memory_bytes(),
+        cpus=cpu_count(),
+    )

@@ -1,0 +1,233 @@
+"""Threads that copy the rows of coming batches into slots, a bounded way ahead of whoever takes them.
+
+Slots are claimed in the order of steps and handed out in that order, whichever thread is done first, so that any
+number of threads gives the same batches. Threads and consumer meet only in two queues written in C: a condition
+variable would cost more than copying a small slot. The threads hold no reference to the `Feed`; they end with
+`close`. Nothing here knows what a batch becomes.
+"""
+
+import contextlib
+import resource
+import threading
+import time
+from queue import Empty, SimpleQueue
+
+from feedline.errors import UsageError
+from feedline.feed.ahead import LookAhead
+from feedline.feed.claims import Claim, Claims, Position, Slot, Work
+from feedline.feed.layout import Take, layouts
+from feedline.feed.orders import Orders
+from feedline.feed.room import require_room
+from feedline.feed.slots import Allocate, Pool, aligned
+from feedline.files import Array, Arrays
+from feedline.limits import memory_bytes
+from feedline.order import Blocks, Plan, Shuffle
+from feedline.paging import Choice
+from feedline.units import size
+
+SLOT_BYTES = 8 << 20
+"""Small batches share a slot of about this size: big enough that a hand-over between threads costs nothing against
+the copy, small enough that a few slots fit the last-level cache."""
+
+
+class Gatherer:
+    """Fills slots ahead of need.
+
+    Parameters
+    ----------
+    arrays, plan, shuffle, seed, epochs
+        What to gather and in which order; `epochs` None goes on for ever.
+    threads
+        Number of threads, at least 1.
+    prefetch
+        Batches to keep ready, rounded up to whole slots, at least one slot for each thread.
+    read_ahead
+        Batches, beyond the slot that is filled, whose rows are brought into memory; None takes what there is room for.
+    allocate
+        Makes the memory of a slot.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        plan: Plan,
+        shuffle: Shuffle | Blocks,
+        seed: int,
+        epochs: int | None,
+        threads: int,
+        prefetch: int,
+        read_ahead: int | None,
+        allocate: Allocate,
+    ) -> None:
+        self._arrays = arrays
+        batch_rows = plan.local_batch_size
+        batch_bytes = sum(aligned(batch_rows * array.row_bytes) for array in arrays.values())
+        self.batches_per_slot = max(1, min(SLOT_BYTES // batch_bytes, plan.steps))
+        self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
+        self._claims, self._orders = Claims(plan, self.batches_per_slot, epochs), Orders(plan, shuffle, seed)
+        memory = memory_bytes()
+        self._ahead: LookAhead | None = None
+        self._take: Take = Array.take
+        if arrays.residency in ("auto", "read"):
+            self._ahead = LookAhead(
+                arrays,
+                plan,
+                shuffle,
+                self._claims,
+                self._orders,
+                read_ahead=read_ahead,
+                capacity=self.capacity,
+                memory=memory,
+            )
+            self._take = self._ahead.pagein.take
+        self._layouts = tuple(layouts(arrays, batch_rows, self.batches_per_slot))
+        # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
+        slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
+        require_room(
+            memory,
+            {
+                f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
+                "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
+                "rows on their way": self._ahead.bytes_on_the_way if self._ahead else 0,
+                "small arrays": self._ahead.pagein.kept_bytes if self._ahead else 0,
+            },
+            shuffle,
+        )
+        self._pool = Pool(slot_bytes, slots, allocate)
+        self._room: SimpleQueue[bool] = SimpleQueue()  # a True for every slot that may be claimed, False to end
+        self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
+        self._claiming = threading.Lock()
+        self._next_claim = self._first_claim = Claim(0, 0, Position(0, 0), 0)
+        self._unclaimable = 0  # room that was found when no epoch was left
+        # The consumer's alone: which slot comes next, and those that were done before it.
+        self._next_taken = self._next_claim
+        self._early: dict[int, Slot] = {}
+        self.work = Work()
+        self._closed = False
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._work, name=f"feedline-gather-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        self._started = False
+
+    @property
+    def ready_batches(self) -> int:
+        """Batches that wait to be taken, in whole slots."""
+        return min(self.capacity, self._done.qsize() + len(self._early)) * self.batches_per_slot
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """How the rows of each mapped array come into memory, and why."""
+        return {} if self._ahead is None else self._ahead.pagein.choices
+
+    @property
+    def rows_from_disk(self) -> int:
+        """Rows that were not in memory when they came to be due."""
+        return 0 if self._ahead is None else self._ahead.pagein.rows_from_disk
+
+    def seek(self, position: Position) -> None:
+        """Go on from `position`; what was gathered ahead for another place is dropped."""
+        if self._next_taken.position == position:
+            return
+        with self._claiming:
+            self._next_claim = self._first_claim = Claim(self._next_claim.generation + 1, 0, position, 0)
+            room, self._unclaimable = self._unclaimable, 0
+        self._next_taken = self._next_claim
+        room += len(self._early)
+        self._early.clear()
+        for _ in range(room):
+            self._room.put(item=True)
+
+    def take(self) -> Slot:
+        """Return the next slot, waiting for it if need be; raise what a thread raised."""
+        if not self._started:
+            self._start()
+        expected = self._next_taken
+        while (slot := self._early.pop(expected.number, None)) is None:
+            if self._error is not None:
+                raise self._error
+            done = None if self._closed else self._done.get()
+            if done is None:
+                raise UsageError("the feed is closed: make a new one")
+            if isinstance(done, BaseException):
+                self._error = done
+                raise done
+            if done.claim.generation == expected.generation:
+                self._early[done.claim.number] = done
+            else:
+                self._room.put(item=True)
+        self._next_taken = self._claims.after(slot.claim)
+        self._room.put(item=True)
+        self.work = self.work.plus(slot.work)
+        return slot
+
+    def _start(self) -> None:
+        self._started = True
+        for _ in range(self.capacity):
+            self._room.put(item=True)
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End the threads and wait for them; called in one of them, by a garbage collection, do not wait.
+
+        It takes no lock, since a collection may call it anywhere.
+        """
+        self._closed = True
+        for _ in self._threads:
+            self._room.put(item=False)
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join()
+        if self._ahead is not None:
+            self._ahead.pagein.close()
+        self._early.clear()
+        with contextlib.suppress(Empty):
+            while True:
+                self._done.get_nowait()
+        # After the rest, so that a consumer in another thread finds it, whatever it has taken before.
+        self._done.put(None)
+
+    def _work(self) -> None:
+        """Fill slots until closed; the body of each thread."""
+        try:
+            while self._room.get() and not self._closed:
+                claim = self._claim()
+                if claim is not None:
+                    self._done.put(self._filled(claim))
+                    if self._claims.is_due(claim.position.epoch + 1):
+                        self._orders.prepare(claim.position.epoch + 1)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the consumer, whatever it is
+            self._done.put(error)
+
+    def _claim(self) -> Claim | None:
+        """Return what to fill next; None where no epoch is left."""
+        with self._claiming:
+            following = self._next_claim
+            if not self._claims.is_due(following.position.epoch):
+                self._unclaimable += 1
+                return None
+            claim = self._claims.sized(following)
+            self._next_claim = self._claims.after(claim)
+            return claim
+
+    def _filled(self, claim: Claim) -> Slot:
+        """Return the slot of a claim."""
+        started, faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
+        if self._ahead is not None:
+            self._ahead.look(claim, self._first_claim)
+        rows = self._orders.rows(claim.position, claim.batches)
+        batch_rows = len(rows) // claim.batches
+        memory = self._pool.take()
+        self._arrays.verify()
+        for layout in self._layouts:
+            layout.fill(memory, rows, batch_rows, self._take)
+        self._arrays.verify()
+        views = tuple(layout.view(memory, claim.batches, batch_rows) for layout in self._layouts)
+        ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
+        work = Work(ended - started, len(rows), after.ru_minflt - faults.ru_minflt, after.ru_majflt - faults.ru_majflt)
+        if self._ahead is not None:
+            self._ahead.pagein.faulted(work.major_faults, work.rows)
+        return Slot(claim, views, work)

@@ -1,0 +1,55 @@
+"""Where the batches of each array lie in the memory of a slot, so that every batch starts on a boundary. Pure."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedline.feed.slots import aligned
+from feedline.files import Array, Arrays
+
+Take = Callable[[Array, NDArray[np.intp], NDArray[np.uint8]], None]
+"""Copies rows of an array to ``[rows, row_bytes]`` uint8."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the batches of one array lie in a slot's memory."""
+
+    array: Array
+    offset: int
+    stride: int
+    batch_bytes: int
+    batch_strides: tuple[int, ...]
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether batches lie together."""
+        return self.stride == self.batch_bytes
+
+    def view(self, memory: NDArray[np.uint8], batches: int, batch_rows: int) -> NDArray[Any]:
+        """Return the batches in a slot's memory, ``[batches, batch_rows, *row_shape]``."""
+        shape = (batches, batch_rows, *self.array.row_shape)
+        return np.ndarray(shape, self.array.dtype, memory, self.offset, (self.stride, *self.batch_strides))
+
+    def fill(self, memory: NDArray[np.uint8], rows: NDArray[np.intp], batch_rows: int, take: Take) -> None:
+        """Have rows, those of one batch after the other, copied to a slot's memory."""
+        row_bytes = self.array.row_bytes
+        step = len(rows) if self.contiguous else batch_rows
+        for batch, begin in enumerate(range(0, len(rows), step)):
+            part = rows[begin : begin + step]
+            start = self.offset + batch * self.stride
+            out = memory[start : start + len(part) * row_bytes].reshape(len(part), row_bytes)
+            take(self.array, part, out)
+
+
+def layouts(arrays: Arrays, batch_rows: int, batches: int) -> Iterator[Layout]:
+    """Lay the arrays out one after the other; batches of an array lie together where each then starts aligned."""
+    offset = 0
+    for array in arrays.values():
+        batch_bytes = batch_rows * array.row_bytes
+        strides = np.empty((2, *array.row_shape), array.dtype).strides
+        yield Layout(array, offset, aligned(batch_bytes), batch_bytes, strides)
+        offset += aligned(batch_bytes) * batches

@@ -1,0 +1,24 @@
+"""Rows on disk: files that are checked before a byte of them is used, and arrays that are made of them.
+
+A format is one reader, which says of a file where its rows lie. Nothing in here knows in which order rows are wanted,
+what a batch is, or a thread. Others take `open_arrays` with what it returns, and ways to read pieces of a file.
+"""
+
+from feedline.files.aio import Queue, advise, begin
+from feedline.files.array import Array, Mapped
+from feedline.files.arrays import Arrays, Residency, open_arrays
+from feedline.files.mounts import file_system
+from feedline.files.npy import File
+
+__all__ = [
+    "Array",
+    "Arrays",
+    "File",
+    "Mapped",
+    "Queue",
+    "Residency",
+    "advise",
+    "begin",
+    "file_system",
+    "open_arrays",
+]

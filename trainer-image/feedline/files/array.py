@@ -1,0 +1,149 @@
+"""Rows of one or several files as one array: copy some of them, from the mapping or past it, without copying the files.
+
+Rows are plain bytes in here, whatever their dtype. This module knows no order, thread or framework.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedline.files.npy import File
+
+_SCRATCH_BYTES = 4 << 20
+
+
+class Mapped(NamedTuple):
+    """Rows of a file that are used, ``[rows, row_bytes]`` uint8, from its row `first` on."""
+
+    file: File
+    rows: NDArray[np.uint8]
+    first: int
+
+
+class Array:
+    """Rows of one or several files, read as one array.
+
+    Attributes
+    ----------
+    name
+        The array's name in every batch.
+    dtype, row_shape, row_bytes
+        Of one element; of one row; bytes of one row.
+    rows
+        Number of rows.
+    mapped
+        Each file with its rows in use, ``[rows, row_bytes]`` uint8, and the first of them as the file counts; nothing
+        where the rows were read into memory.
+    """
+
+    def __init__(self, name: str, files: Sequence[File], start: int, stop: int, *, in_memory: bool) -> None:
+        first = files[0].header
+        self.name = name
+        self.files = () if in_memory else tuple(files)
+        self.modified_ns = max(file.modified_ns for file in files)
+        self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
+        self.rows = stop - start
+        self._start = start
+        self.mapped: list[Mapped] = []
+        self._parts: list[NDArray[np.uint8]] = []
+        begin = 0
+        for file in files:
+            end = begin + file.header.rows
+            if begin < stop and end > start:
+                first_row, last_row = max(start - begin, 0), min(stop, end) - begin
+                part = file.load(first_row, last_row) if in_memory else file.rows[first_row:last_row]
+                self._parts.append(part)
+                if in_memory:
+                    file.verify()
+                else:
+                    self.mapped.append(Mapped(file, part, first_row))
+            begin = end
+        if in_memory and len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        self._starts = np.cumsum([0] + [len(part) for part in self._parts[:-1]])
+        self._scratch = threading.local()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all rows."""
+        return self.rows * self.row_bytes
+
+    def loaded(self) -> "Array":
+        """Return the same rows, read into memory now.
+
+        Raises
+        ------
+        FileShrankError, StorageError
+            As `feedline.files.npy.File.load` does.
+        """
+        return Array(self.name, self.files, self._start, self._start + self.rows, in_memory=True)
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile.
+
+        ``mode="clip"`` only keeps numpy from checking through a hidden buffer; rows must be valid.
+        """
+        if len(self._parts) == 1:
+            self._parts[0].take(rows, 0, out, "clip")
+            return
+        # From several files: gather file by file into a scratch that stays in the cache, then put in order.
+        step = max(1, _SCRATCH_BYTES // self.row_bytes)
+        scratch = getattr(self._scratch, "rows", None)
+        if scratch is None:
+            scratch = self._scratch.rows = np.empty((step, self.row_bytes), np.uint8)
+        for begin in range(0, len(rows), step):
+            self._take_from_parts(rows[begin : begin + step], scratch, out[begin : begin + step])
+
+    def _take_from_parts(self, rows: NDArray[np.intp], scratch: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        by_part = np.argsort(parts, kind="stable")
+        sizes = np.bincount(parts, minlength=len(self._parts))
+        begin = 0
+        for part, part_start, size in zip(self._parts, self._starts, sizes.tolist(), strict=True):
+            if size:
+                local = rows[by_part[begin : begin + size]] - part_start
+                part.take(local, 0, scratch[begin : begin + size], "clip")
+                begin += size
+        place = np.empty_like(by_part)
+        place[by_part] = np.arange(len(by_part))
+        scratch[: len(rows)].take(place, 0, out, "clip")
+
+    def take_past_mapping(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy `rows` of mapped files to `out` as `take` does, but past the mapping: waits, and raises, where it fails.
+
+        Raises
+        ------
+        FileShrankError, StorageError
+            As `feedline.files.npy.File.read` does.
+        """
+        address = out.__array_interface__["data"][0]
+        for file, local, places in self.in_files(rows):
+            file.read(local, address + places * self.row_bytes)
+
+    def copy(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+        """Copy `rows`, which need not be in memory, to `out`, as `take` does; what cannot be read raises."""
+        if self.mapped:
+            self.take_past_mapping(rows, out)
+        else:
+            self.take(rows, out)
+
+    def in_files(self, rows: NDArray[np.intp]) -> Iterator[tuple[File, NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield each mapped file with some of `rows`, these as the file counts them, and their places in `rows`."""
+        if len(self.mapped) == 1:
+            yield self.mapped[0].file, rows + self.mapped[0].first, np.arange(len(rows))
+            return
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(parts).tolist():
+            mapped, places = self.mapped[number], np.flatnonzero(parts == number)
+            yield mapped.file, rows[places] - self._starts[number] + mapped.first, places
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return a copy of rows `start` to `stop`, ``[stop - start, *row_shape]`` of `dtype`."""
+        for file in self.files:
+            file.verify()
+        out = np.empty((stop - start, self.row_bytes), np.uint8)
+        self.copy(np.arange(start, stop), out)
+        return out.view(self.dtype).reshape(stop - start, *self.row_shape)

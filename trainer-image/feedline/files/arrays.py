@@ -1,0 +1,199 @@
+"""Named arrays with the same number of rows: which files they are, whether these are still what they were, and whose.
+
+This module knows no order, thread or framework.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from feedline.errors import DataError, InputMissingError, UsageError
+from feedline.files.array import Array
+from feedline.files.npy import File
+
+Residency = Literal["auto", "mapped", "read", "memory"]
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_SAMPLED_ROWS = 64
+
+
+class Arrays(Mapping[str, Array]):
+    """Named arrays with the same number of rows; made by `open_arrays`."""
+
+    def __init__(self, arrays: Mapping[str, Array], arguments: tuple[Any, ...]) -> None:
+        self._arrays = dict(arrays)
+        self._arguments = arguments
+        self._files = tuple(file for array in self._arrays.values() for file in array.files)
+        self.rows = next(iter(self._arrays.values())).rows
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_arrays, self._arguments
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all rows of all arrays."""
+        return sum(array.bytes for array in self.values())
+
+    @property
+    def residency(self) -> Residency:
+        """What `open_arrays` was asked for."""
+        return cast("Residency", self._arguments[2])
+
+    def verify(self) -> None:
+        """Raise `DataError` if a mapped file was cut short or written to since it was opened."""
+        for file in self._files:
+            file.verify()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells these rows from others, as JSON: headers, and a hash of at most 64 rows of each array."""
+        self.verify()
+        # Imported here: a script that saves no state should not wait for them.
+        import hashlib
+        import json
+
+        digest = hashlib.blake2b(digest_size=16)
+        headers = {}
+        for name, array in sorted(self.items()):
+            headers[name] = f"{array.dtype.descr if array.dtype.names else array.dtype.str} {list(array.row_shape)}"
+            sample = np.unique(np.linspace(0, array.rows - 1, min(_SAMPLED_ROWS, array.rows)).astype(np.intp))
+            out = np.empty((len(sample), array.row_bytes), np.uint8)
+            array.copy(sample, out)
+            digest.update(json.dumps(name).encode() + out.tobytes())
+        return {"rows": self.rows, "arrays": headers, "sample": digest.hexdigest()}
+
+    def modified_ns(self) -> int:
+        """Return the newest modification time of the files, in nanoseconds."""
+        return max(array.modified_ns for array in self.values())
+
+
+def open_arrays(
+    sources: Mapping[str, Source] | str | os.PathLike[str],
+    rows: slice | tuple[int, int | None] | None = None,
+    residency: Residency = "auto",
+) -> Arrays:
+    """Open `.npy` files as named arrays with the same number of rows.
+
+    ::
+
+        arrays = feedline.open_arrays({"features": "data/features.npy", "labels": "data/labels/*.npy"})
+        arrays = feedline.open_arrays("data")  # every *.npy and every folder of them, named by its stem
+
+    Parameters
+    ----------
+    sources
+        A directory, or a path for each name. A path may have a ``*`` in its last part, and a list of paths is fine
+        too: several files are read as one array, in natural order, without copying them.
+    rows
+        Start and stop of the rows to use, of the rows of all files together; all by default.
+    residency
+        ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
+        and leaves it to the kernel; ``"read"`` has a feed read every row with calls of its own, many at a time, as it
+        does by itself for files on a network; ``"memory"`` reads them into memory now.
+
+    Raises
+    ------
+    InputMissingError
+        A file is missing or may not be read.
+    DataError
+        A file is no usable `.npy` file, files of one array differ in row shape or dtype, or row counts differ.
+    UsageError
+        The range of rows is empty or lies outside of the data.
+    """
+    if residency not in get_args(Residency):
+        raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
+    named = _named_paths(sources)
+    opened = {name: [File(path) for path in paths] for name, paths in named.items()}
+    counts = {name: _joined_rows(name, files) for name, files in opened.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise DataError(f"arrays must have the same number of rows: {told}")
+    total = next(iter(counts.values()))
+    start, stop = _row_range(rows, total)
+    in_memory = residency == "memory"
+    arrays = {name: Array(name, files, start, stop, in_memory=in_memory) for name, files in opened.items()}
+    return Arrays(arrays, (named, (start, stop), residency))
+
+
+def _joined_rows(name: str, files: Sequence[File]) -> int:
+    first = files[0]
+    for file in files[1:]:
+        if (file.header.dtype, file.header.row_shape) != (first.header.dtype, first.header.row_shape):
+            raise DataError(
+                f"{file.path}: has rows of {file.header.dtype.str} {file.header.row_shape}, but {first.path} of the "
+                f"same array {name} has {first.header.dtype.str} {first.header.row_shape}"
+            )
+    return sum(file.header.rows for file in files)
+
+
+def _row_range(rows: slice | tuple[int, int | None] | None, total: int) -> tuple[int, int]:
+    if isinstance(rows, slice):
+        if rows.step not in (None, 1):
+            raise UsageError(f"rows: a step of {rows.step} is not possible, only start and stop")
+        rows = (rows.start or 0, rows.stop)
+    start, stop = rows or (0, None)
+    stop = total if stop is None else stop
+    if not 0 <= start < stop:
+        raise UsageError(f"rows: start must be at least 0 and below stop (got start {start}, stop {stop})")
+    if stop > total:
+        raise DataError(f"rows: stop is {stop}, but the arrays have {total} rows")
+    return start, stop
+
+
+def _named_paths(sources: Mapping[str, Source] | str | os.PathLike[str]) -> dict[str, list[Path]]:
+    if isinstance(sources, Mapping):
+        named = {name: _paths(source) for name, source in sources.items()}
+    else:
+        if not isinstance(sources, (str, os.PathLike)):
+            raise UsageError(f"sources: must be a directory or a mapping of name to path (got {sources!r})")
+        folder = Path(sources)
+        if not folder.is_dir():
+            raise InputMissingError(f"{folder}: there is no such directory (or pass a mapping of name to path)")
+        named = {path.stem: [path] for path in sorted(_matching(folder, "*.npy"))}
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+            if _matching(inner, "*.npy"):
+                if inner.name in named:
+                    raise UsageError(f"{folder}: both {inner.name}.npy and {inner.name}/ would be named {inner.name}")
+                named[inner.name] = _paths(inner / "*.npy")
+    if not named:
+        raise InputMissingError(
+            f"{sources}: holds no .npy files"
+            if not isinstance(sources, Mapping)
+            else "sources: name at least one array"
+        )
+    return named
+
+
+def _paths(source: Source) -> list[Path]:
+    if not isinstance(source, (str, os.PathLike)):
+        if not source or not isinstance(source, Sequence):
+            raise UsageError(f"sources: an array is a path or a list of paths (got {source!r})")
+        return [path for each in source for path in _paths(each)]
+    path = Path(source)
+    if "*" not in path.name:
+        return [path]
+    found = sorted(_matching(path.parent, path.name), key=_natural)
+    if not found:
+        raise InputMissingError(f"{path}: no file matches")
+    return found
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that match, without hidden ones, as in a shell."""
+    return [path for path in folder.glob(pattern) if not path.name.startswith(".")]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key that puts part-2 before part-10."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,156 @@
+"""A valid TrainingPipeline as frozen dataclasses, which is what others read of a manifest. Nothing is checked here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Final, TypeVar
+
+from feedline.errors import UsageError
+
+Parameter = str | int | float | bool
+Folder = TypeVar("Folder")
+_UNITS: Final = {
+    **{unit + "i": 1024**power for power, unit in enumerate("KMGT", start=1)},
+    **{unit: 1000**power for power, unit in enumerate("kMGT", start=1)},
+}
+
+
+@dataclass(frozen=True)
+class ArrayRef:
+    """One array of a split: `path` is ``VOLUME/FILE.npy``, `role` is Input, Target, Weight or Extra."""
+
+    name: str
+    path: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The arrays that are read row by row, and the rows from `start` up to but without `stop` (None: the end)."""
+
+    arrays: tuple[ArrayRef, ...]
+    start: int
+    stop: int | None
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How rows become batches.
+
+    `last_batch` is drop or keep, `shuffle` full, block or none, `residency` auto, mapped, read or memory, `engine` Feed
+    or Classic; `block_rows` and `window` 0 and `read_ahead` None are for the feed to decide.
+    """
+
+    batch_size: int
+    last_batch: str
+    shuffle: str
+    block_rows: int
+    window: int
+    seed: int
+    residency: str
+    threads: int
+    prefetch: int
+    read_ahead: int | None
+    engine: str
+    queue_capacity: int
+    queue_min_after_dequeue: int
+
+
+@dataclass(frozen=True)
+class Train:
+    """What trains and for how long: one of `entrypoint` and `command`, and one of `epochs`, `steps` and `seconds`."""
+
+    entrypoint: str | None
+    command: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+    seed: int | None
+    epochs: int | None
+    steps: int | None
+    seconds: int | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A valid TrainingPipeline.
+
+    `memory` is `resources.memory` in bytes; `document` is all of it, as read and with the defaults filled in.
+    """
+
+    name: str
+    backend: str
+    volumes: tuple[str, ...]
+    train_data: Split
+    validation_data: Split | None
+    loader: Loader
+    train: Train
+    memory: int | None
+    accelerator_count: int
+    document: dict[str, Any]
+
+
+def frozen(document: dict[str, Any]) -> Manifest:
+    """Return a document, which must be valid and have its defaults, as dataclasses."""
+    spec = document["spec"]
+    data, loader, train, resources = spec["data"], spec["loader"], spec["train"], spec["resources"]
+    return Manifest(
+        name=document["metadata"]["name"],
+        backend=spec["backend"],
+        volumes=tuple(volume["name"] for volume in data["volumes"]),
+        train_data=_split(data["train"]),
+        validation_data=_split(data["validation"]) if "validation" in data else None,
+        loader=Loader(
+            batch_size=loader["batchSize"],
+            last_batch=loader["lastBatch"].lower(),
+            shuffle=loader["shuffle"]["mode"].lower(),
+            block_rows=loader["shuffle"].get("blockRows", 0),
+            window=loader["shuffle"].get("window", 0),
+            seed=loader["shuffle"]["seed"],
+            residency=loader["residency"].lower(),
+            threads=loader["threads"],
+            prefetch=loader["prefetchBatches"],
+            read_ahead=loader.get("readAheadBatches"),
+            engine=loader["engine"],
+            queue_capacity=loader["classic"]["queue"]["capacity"],
+            queue_min_after_dequeue=loader["classic"]["queue"]["minAfterDequeue"],
+        ),
+        train=Train(
+            entrypoint=train.get("entrypoint"),
+            command=tuple(train.get("command", ())),
+            parameters=train.get("parameters", {}),
+            seed=train.get("seed"),
+            epochs=train.get("epochs"),
+            steps=train.get("steps"),
+            seconds=train.get("seconds"),
+        ),
+        memory=_bytes(resources["memory"]) if "memory" in resources else None,
+        accelerator_count=resources["accelerator"]["count"] if "accelerator" in resources else 0,
+        document=document,
+    )
+
+
+def _split(split: dict[str, Any]) -> Split:
+    rows = split.get("rows", {"start": 0})
+    arrays = tuple(ArrayRef(array["name"], array["path"], array["role"]) for array in split["arrays"])
+    return Split(arrays, rows["start"], rows.get("stop"))
+
+
+def _bytes(quantity: str | int) -> int:
+    """Read a Kubernetes quantity whose form the schema has checked; fractions of a byte are rounded up, as there."""
+    if isinstance(quantity, int):
+        return quantity
+    unit = quantity.lstrip("0123456789.")
+    number = Decimal(quantity.removesuffix(unit)) * _UNITS.get(unit, 1)
+    return int(number.to_integral_value(ROUND_CEILING))
+
+
+def folder_of(volume: str, folders: Mapping[str, Folder]) -> Folder:
+    """Return the folder that stands for a volume.
+
+    Raises
+    ------
+    UsageError
+        It has none.
+    """
+    if volume not in folders:
+        raise UsageError(f"volume {volume}: has no folder here: pass --volume {volume}=DIR")
+    return folders[volume]

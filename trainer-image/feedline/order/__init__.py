@@ -1,0 +1,13 @@
+"""Which rows make batch k of epoch e on rank r: pure functions of seed, epoch, step, rank, world and sizes.
+
+Nothing in here knows a file or a thread. Others take `order` and the shape of an epoch, `Plan`, and of block shuffle
+its `Blocks` and what they cost, `price`.
+"""
+
+from feedline.order.blocks import Blocks
+from feedline.order.full import Order
+from feedline.order.mixing import price
+from feedline.order.plan import LastBatch, Plan
+from feedline.order.shuffle import VERSION, Shuffle, order
+
+__all__ = ["VERSION", "Blocks", "LastBatch", "Order", "Plan", "Shuffle", "order", "price"]

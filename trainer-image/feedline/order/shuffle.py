@@ -1,0 +1,21 @@
+"""Which rows make which batch: a pure function of seed, epoch, step, rank and world.
+
+Invariant: for one seed and epoch every row comes at most once, and the rows of a step are the same set for every world
+size. `VERSION` changes when the order does.
+"""
+
+from typing import Literal
+
+from feedline.order.blocks import BlockOrder, Blocks
+from feedline.order.full import Order
+from feedline.order.permutation import permutation
+
+VERSION = 1
+Shuffle = Literal["full", "block", "none"]
+
+
+def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int) -> Order:
+    """Return the order of an epoch."""
+    if isinstance(shuffle, Blocks):
+        return BlockOrder(rows, seed, epoch, shuffle)
+    return Order(permutation(rows, seed, epoch) if shuffle == "full" else None)

@@ -1,0 +1,153 @@
+"""What Prometheus is told of a run when it asks, from a snapshot: a batch costs nothing of it.
+
+A duration that is not known yet, or cannot be seen, is left out and never 0.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, StateSetMetricFamily
+from prometheus_client.registry import Collector
+
+from feedline.paging import resident_bytes
+from feedline.training.snapshot import Snapshot, SplitSnapshot
+
+STATES = ("loading", "training", "evaluating", "draining", "done", "failed")
+PREFIX = "feedline_trainer_"
+
+
+class Told(Protocol):
+    """What is known of a run besides its snapshot: its phase, and when it came to be there, by `time.perf_counter`."""
+
+    state: str
+    process_started: float
+    imported: float
+    opened: float
+    last_step_time: float
+    learning_rate: float | None
+
+
+class RunCollector(Collector):
+    """Reads the run when Prometheus asks."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot], told: Told) -> None:
+        self._snapshot = snapshot
+        self._told = told
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing to say before the run is open; the registry would otherwise collect at registration."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the run's gauges and counters."""
+        run, told = self._snapshot(), self._told
+        splits = [run.train] + ([run.validation] if run.validation is not None else [])
+        yield StateSetMetricFamily(
+            PREFIX + "state", "Current phase of the loop.", {state: state == told.state for state in STATES}
+        )
+        yield from _counters(splits)
+        yield from _data(splits, in_memory=run.in_memory)
+        yield _gauge("epoch", "Finished epochs.", run.train.epochs)
+        yield _gauge("epochs", "Epochs to do; 0 where the limit is another one.", run.target_epochs)
+        yield _gauge("target_steps", "Steps to do; 0 where the limit is one of time.", run.target_steps)
+        yield _gauge("last_step_timestamp_seconds", "Unix time of the last batch taken.", told.last_step_time)
+        yield from _start(run, told)
+        yield _gauge("loss", "Last reported loss.", run.values.get("loss"))
+        yield _gauge(
+            "learning_rate",
+            "Last learning rate, as it was reported or as Keras' optimizer has it.",
+            told.learning_rate,
+        )
+        yield from _loader(run.train)
+        family = CounterMetricFamily(
+            PREFIX + "page_faults",
+            "Page faults of this process since its run began; major ones waited for the disk.",
+            labels=["kind"],
+        )
+        family.add_metric(["minor"], run.faults.minor)
+        family.add_metric(["major"], run.faults.major)
+        yield family
+
+
+def _counters(splits: Sequence[SplitSnapshot]) -> Iterator[Metric]:
+    steps = CounterMetricFamily(PREFIX + "steps", "Batches handed to the loop.", labels=["split"])
+    samples = CounterMetricFamily(PREFIX + "samples", "Rows handed to the loop.", labels=["split"])
+    size = CounterMetricFamily(PREFIX + "read_bytes", "Array bytes handed to the loop.", labels=["split"])
+    for split in splits:
+        steps.add_metric([split.name], split.steps)
+        samples.add_metric([split.name], split.samples)
+        size.add_metric([split.name], split.bytes)
+    yield from (steps, samples, size)
+
+
+def _data(splits: Sequence[SplitSnapshot], *, in_memory: bool) -> Iterator[Metric]:
+    size = GaugeMetricFamily(PREFIX + "dataset_bytes", "Bytes of the split's rows.", labels=["split"])
+    rows = GaugeMetricFamily(PREFIX + "dataset_samples", "Rows of the split.", labels=["split"])
+    resident = GaugeMetricFamily(
+        PREFIX + "dataset_resident_bytes",
+        "Bytes of the split's rows that are in memory, for mapped files in the page cache, estimated from a sample of "
+        "pages; left out where the kernel does not tell: this process must own the files or be allowed to write them.",
+        labels=["split"],
+    )
+    for split in splits:
+        size.add_metric([split.name], split.arrays.bytes)
+        rows.add_metric([split.name], split.arrays.rows)
+        in_cache = split.arrays.bytes if in_memory else resident_bytes(split.arrays)
+        if in_cache is not None:
+            resident.add_metric([split.name], in_cache)
+    yield from (size, rows, resident)
+
+
+def _start(run: Snapshot, told: Told) -> Iterator[Metric]:
+    """Tell how long it took until the loop was going, and with what."""
+    train = run.train
+    stages = GaugeMetricFamily(
+        PREFIX + "startup_duration_seconds",
+        "Time until the loop asked for its first batch, by stage: import (from the start of the process until the "
+        "framework and its device were there), open (opening and checking the files, or reading them into memory), "
+        "build (the model, and whatever else came before the first batch).",
+        labels=["stage"],
+    )
+    stages.add_metric(["import"], told.imported - told.process_started)
+    stages.add_metric(["open"], told.opened - told.imported)
+    first_batch, first_step, until_batch, until_step = train.waits.first, None, None, None
+    if train.started is not None and first_batch is not None:
+        stages.add_metric(["build"], train.started - told.opened)
+        until_batch = train.started - told.process_started + first_batch
+        if train.until_first_step is not None and not run.opaque:
+            first_step, until_step = train.works.first, until_batch + train.until_first_step
+    yield stages
+    yield _gauge("first_batch_duration_seconds", "Wait for the first batch: threads and page-in.", first_batch)
+    yield _gauge("first_step_duration_seconds", "Time of the first step, compiling included.", first_step)
+    yield _gauge(
+        "time_to_first_batch_seconds",
+        "Time from the start of the process until the loop had its first batch.",
+        until_batch,
+    )
+    yield _gauge(
+        "time_to_first_step_seconds", "Time from the start of the process to the end of the first step.", until_step
+    )
+
+
+def _loader(train: SplitSnapshot) -> Iterator[Metric]:
+    """Tell how the feed is doing; nothing where a classic engine loads."""
+    if (stats := train.feed) is None:
+        return
+    yield _gauge("prefetch_batches", "Batches that are ready; 0 is starving.", stats.queue_depth)
+    yield _gauge("prefetch_capacity_batches", "Batches that can be ready at most.", stats.queue_capacity)
+    yield _gauge("loader_threads", "Gather threads of the feed.", stats.threads)
+    yield CounterMetricFamily(
+        PREFIX + "gather_busy_seconds",
+        "Time that the gather threads worked, summed over them.",
+        value=stats.gather_busy_seconds,
+    )
+    yield CounterMetricFamily(
+        PREFIX + "disk_samples",
+        "Rows that were not in memory when they were due; they are read, which is no page fault.",
+        value=stats.rows_from_disk,
+    )
+
+
+def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    """Return a gauge, without a sample where there is no value."""
+    return GaugeMetricFamily(PREFIX + name, text, value=value)

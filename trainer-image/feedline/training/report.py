@@ -1,0 +1,153 @@
+"""The report: the numbers of a run as bounded JSON, for people, the operator and Prometheus alike."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from feedline.contract import MAX_REPORT_VALUES, TERMINATION_LOG_BYTES, Percentiles, Report
+from feedline.paging import Limits
+from feedline.training.snapshot import Snapshot
+from feedline.training.verdict import Evidence, judge
+
+_MAX_MESSAGE = 1024
+_LEAST_MESSAGE = 256
+
+
+def micros(seconds: tuple[float, float, float]) -> Percentiles:
+    """Return median, 95th and 99th percentile in whole microseconds."""
+    p50, p95, p99 = (round(each * 1e6) for each in seconds)
+    return {"p50": p50, "p95": p95, "p99": p99}
+
+
+def values(reported: Mapping[str, float]) -> dict[str, str]:
+    """Return at most 16 reported values as decimal strings; what is not finite is NaN, Infinity or -Infinity."""
+    return {_clean(name)[:63]: decimal(value) for name, value in list(reported.items())[-MAX_REPORT_VALUES:]}
+
+
+def decimal(value: float) -> str:
+    """Return a number as a short decimal string."""
+    if math.isfinite(value):
+        return f"{value:.6g}"
+    return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+
+
+def sentence(text: str) -> str:
+    """Return text without control characters and of bounded length, as a message for status and logs."""
+    clean = _clean(text)
+    return clean if len(clean) <= _MAX_MESSAGE else clean[: _MAX_MESSAGE - 1] + "…"
+
+
+def _clean(text: str) -> str:
+    """Replace control characters, and halves of surrogate pairs (bytes of a path that are no UTF-8), by one space."""
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]+", " ", text).strip()
+
+
+def termination_message(report: Report) -> bytes:
+    """Return the report as JSON of at most 4,096 bytes, the kubelet's limit.
+
+    The message is cut first, to 256 bytes at least; then the values go, and how rows came in; then the message is cut
+    further.
+    """
+    text = _cut(report, _LEAST_MESSAGE)
+    if len(text) > TERMINATION_LOG_BYTES:
+        text = _cut({key: value for key, value in report.items() if key not in ("values", "paging")}, 0)
+    return text
+
+
+def _cut(report: Mapping[str, Any], least: int) -> bytes:
+    """Return the report as JSON, its message cut as far as it takes to fit, but not below `least` bytes."""
+    bounded = {**report, "message": sentence(report.get("message", ""))}
+    text = _compact(bounded)
+    if len(text) > TERMINATION_LOG_BYTES:
+        message = bounded["message"].encode()
+        spare = max(least, len(message) - (len(text) - TERMINATION_LOG_BYTES))
+        text = _compact({**bounded, "message": message[:spare].decode(errors="ignore")})
+    return text
+
+
+def _compact(report: Mapping[str, Any]) -> bytes:
+    return json.dumps(report, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def summarize(run: Snapshot) -> Report:
+    """Return the numbers of a run so far; how it ended is not among them."""
+    train = run.train
+    wait, step = train.waits.total, train.works.total
+    timed_rows = train.samples * train.works.count / train.steps if train.steps else 0.0
+    visible = not run.opaque and wait + step > 0
+    report: Report = {
+        "pipeline": run.pipeline,
+        "backend": run.backend,
+        "engine": run.engine,
+        "observedTime": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "epochs": train.epochs,
+        "steps": train.steps,
+        "targetSteps": run.target_steps,
+        "samples": train.samples,
+        "bytes": train.bytes,
+        "milliseconds": round(train.seconds * 1e3),
+        "values": values(run.values),
+    }
+    if visible:
+        report["samplesPerSecond"] = round(timed_rows / (wait + step))
+        report["waitPermille"] = round(1000 * wait / (wait + step))
+        report["fetchMicros"] = micros(train.waits.percentiles)
+        report["stepMicros"] = micros(train.works.percentiles)
+        if step > 0:
+            report["modelSamplesPerSecond"] = round(timed_rows / step)
+    elif train.seconds > 0:
+        # Counted from the end of the first step on.
+        report["samplesPerSecond"] = round(train.samples * (train.steps - 1) / train.steps / train.seconds)
+    if train.waits.first is not None:
+        report["firstBatchMillis"] = round(train.waits.first * 1e3)
+    if train.works.first is not None:
+        report["firstStepMillis"] = round(train.works.first * 1e3)
+    report["minorFaults"], report["majorFaults"] = run.faults.minor, run.faults.major
+    if train.feed is not None and train.feed.paging:
+        report["diskSamples"] = train.feed.rows_from_disk
+        report["paging"] = sentence(" ".join(f"{name}: {told}" for name, told in train.feed.paging.items()))
+    for field, limit in _limits(run.limits):
+        if limit and "samplesPerSecond" in report:
+            report[field] = round(1000 * report["samplesPerSecond"] / limit)  # type: ignore[literal-required]
+    if train.feed is not None and train.feed.gather_busy_seconds > 0:
+        rows = train.feed.gathered_rows * train.feed.threads
+        report["feedSamplesPerSecond"] = round(rows / train.feed.gather_busy_seconds)
+    report["verdict"] = judge(_evidence(run, report, visible=visible))
+    return report
+
+
+def _evidence(run: Snapshot, report: Report, *, visible: bool) -> Evidence:
+    train = run.train
+    stats = train.feed
+    return Evidence(
+        wait_permille=report.get("waitPermille") if visible else None,
+        feed_rate=report.get("feedSamplesPerSecond"),
+        model_rate=report.get("modelSamplesPerSecond"),
+        # The process also reads its libraries from the disk; the feed's threads read nothing but rows.
+        major_faults=stats.major_faults if stats is not None else run.faults.major,
+        epochs=train.epochs,
+        batches=train.steps,
+        disk_share=stats.rows_from_disk / max(1, stats.gathered_rows) if stats is not None else 0.0,
+        disk_random=run.limits.disk_random,
+        disk_sequential=run.limits.disk_sequential,
+        shuffle=run.shuffle,
+        batch_bytes=train.bytes // max(1, train.steps),
+        wait_seconds=train.waits.total / max(1, train.waits.count),
+        data_bytes=train.arrays.bytes,
+        memory_bytes=run.memory_bytes,
+        threads=stats.threads if stats is not None else 0,
+        cpus=run.cpus,
+        engine=run.engine,
+        in_memory=run.in_memory,
+        on_accelerator=run.on_accelerator,
+    )
+
+
+def _limits(limits: Limits) -> Iterator[tuple[str, float | None]]:
+    """Yield what the rows per second are held against, by the name of the field that says so."""
+    yield "memcpyLimitPermille", limits.memcpy
+    yield "diskRandomLimitPermille", limits.disk_random
+    yield "diskSequentialLimitPermille", limits.disk_sequential

@@ -1,0 +1,96 @@
+"""`Run`: what a training function receives, or a program of one's own makes: a loop, with what Keras' `fit` takes."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from feedline.feed import Columns, picker
+from feedline.training import process
+from feedline.training.batches import Batches
+from feedline.training.loop import WITHOUT_END, Loop
+
+
+class Run(Loop):
+    """A training run, as the training function sees it.
+
+    ::
+
+        def train(run: feedline.Run) -> None:
+            model = build(run.parameters["learningRate"])
+            for epoch in run.epochs():
+                for batch in run.train:
+                    loss = step(model, batch["features"], batch["labels"])
+                run.report(loss=loss)
+
+    Attributes
+    ----------
+    backend, engine
+        The manifest's ``spec.backend`` and ``spec.loader.engine``.
+    parameters
+        The manifest's ``spec.train.parameters``.
+    device
+        Where batches are: a `torch.device`, or the name of a TensorFlow device.
+    inputs, targets, weights, extras
+        Names of the arrays by role.
+    train, validation
+        The splits; validation is unshuffled, with all its rows, and None where the manifest has none.
+    """
+
+    @classmethod
+    def from_environment(cls) -> "Run":
+        """Return the run of this process, for a program of one's own that `spec.train.command` starts.
+
+        Reads the manifest that feedline put into the environment or the pod, serves the metrics, and writes the
+        report when the program ends.
+        """
+        return process.run_from_environment(cls)
+
+    @property
+    def max_epochs(self) -> int:
+        """The limit as a number of epochs, for Keras' `fit`; `callbacks` end it earlier where that is due."""
+        limits = self.manifest.train
+        if limits.epochs is not None:
+            return limits.epochs
+        return -(-limits.steps // len(self.train)) if limits.steps is not None else WITHOUT_END
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The training rows as Keras' `fit` takes them, with `steps_per_epoch`, `max_epochs` and `callbacks`."""
+        if self.engine == "Classic":
+            from feedline.classic import keras as classic
+
+            # Keras takes from a generator ahead of need and on threads of its own.
+            self.hide_time()
+            return classic.endless(self._train_source.batches, self._pick(self.train))
+        return self._keras_dataset(self.train)
+
+    @cached_property
+    def validation_dataset(self) -> Any:
+        """The validation rows as Keras' `evaluate` and `validation_data=` take them; None where there are none."""
+        return self._keras_dataset(self.validation) if self.validation is not None else None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch, for Keras' `fit`."""
+        return len(self.train)
+
+    @cached_property
+    def callbacks(self) -> list[Any]:
+        """Keras callbacks that keep the limits, report what `fit` logs, and tell the time of an epoch's last step."""
+        from feedline.training.keras_callback import RunCallback
+
+        return [RunCallback(self)]
+
+    def _keras_dataset(self, batches: Batches) -> Any:
+        from feedline.keras import Dataset
+
+        pick = self._pick(batches)
+        return Dataset(lambda: batches.epoch(limited=False), len(batches), pick, self.manifest.loader.batch_size)
+
+    def _pick(self, batches: Batches) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        weights = _columns(self.weights) if self.weights else None
+        return picker([_columns(self.inputs), _columns(self.targets), weights], batches.arrays)
+
+
+def _columns(names: list[str]) -> Columns:
+    return names[0] if len(names) == 1 else names

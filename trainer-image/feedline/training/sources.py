@@ -1,0 +1,227 @@
+"""From a manifest to batches: where the files of a split lie, and the engine that makes native batches of them.
+
+Both engines look alike from here on: something whose every `iter` is one epoch of dicts. The feed's adapters and the
+classic ways are imported only when they are used, since each brings its framework.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from feedline.errors import EnvironmentInvalidError, UsageError
+from feedline.feed import Feed
+from feedline.files import Arrays, Residency, open_arrays
+from feedline.limits import default_threads, memory_bytes
+from feedline.manifest import Manifest, Split, folder_of
+from feedline.order import Blocks, LastBatch, Plan, Shuffle
+from feedline.order import price as price_of
+from feedline.units import size
+
+Volumes = Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split as native batches.
+
+    Attributes
+    ----------
+    arrays
+        The open files.
+    batches
+        Each `iter` is one epoch of dicts of native tensors.
+    plan
+        Rows, batch size and steps of an epoch.
+    feed
+        The feed behind `batches`; None for a classic engine.
+    """
+
+    arrays: Arrays
+    batches: Iterable[dict[str, Any]]
+    plan: Plan
+    feed: Feed | None
+
+    def close(self) -> None:
+        """End the feed's threads."""
+        if self.feed is not None:
+            self.feed.close()
+
+
+def paths(split: Split, volumes: Volumes) -> dict[str, Path]:
+    """Return the path of every array of a split.
+
+    Raises
+    ------
+    UsageError
+        A volume has no folder.
+    """
+    found = {}
+    for array in split.arrays:
+        volume, _, rest = array.path.partition("/")
+        found[array.name] = folder_of(volume, volumes) / rest
+    return found
+
+
+def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
+    """Open the arrays of a split as `loader.residency` says; mapped for a classic engine, which loads by itself.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        The rows are to be loaded into memory and do not fit.
+    """
+    named, rows = paths(split, volumes), (split.start, split.stop)
+    if manifest.loader.residency == "memory":
+        require_memory(open_arrays(named, rows).bytes, memory_bytes())
+    residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
+    return open_arrays(named, rows, cast("Residency", residency))
+
+
+def require_memory(needed: int, limit: int) -> None:
+    """Raise `EnvironmentInvalidError` if so many bytes of rows cannot be loaded within a limit."""
+    if needed > limit:
+        raise EnvironmentInvalidError(
+            f"loader.residency: Memory needs {size(needed)} of {size(limit)}: take Mapped or more memory"
+        )
+
+
+def check_order(manifest: Manifest, arrays: Arrays) -> str | None:
+    """Return what block shuffle costs, None for other orders; raise `DataError` if a batch is larger than the rows."""
+    loader = manifest.loader
+    shuffle = cast("Shuffle", loader.shuffle)
+    with Feed(arrays, loader.batch_size, shuffle=shuffle, block_rows=loader.block_rows, window=loader.window) as feed:
+        return None if feed.blocks is None else price(manifest, arrays, feed.blocks)
+
+
+def price(manifest: Manifest, arrays: Arrays, blocks: Blocks) -> str:
+    """Return what block shuffle costs, as a sentence; in labels too, where the first target holds classes."""
+    targets = [arrays[array.name] for array in manifest.train_data.arrays if array.role == "Target"]
+    classes = [array for array in targets if array.dtype.kind in "iub" and not array.row_shape]
+    return price_of(classes[0] if classes else None, arrays.rows, manifest.loader.batch_size, blocks)
+
+
+def train_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source:
+    """Return the training rows as native batches."""
+    loader = manifest.loader
+    shuffle, last = cast("Shuffle", loader.shuffle), cast("LastBatch", loader.last_batch)
+    return _source(manifest, manifest.train_data, volumes, device, shuffle, last)
+
+
+def validation_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source | None:
+    """Return the validation rows as native batches, unshuffled and all of them; None where there are none."""
+    if manifest.validation_data is None:
+        return None
+    return _source(manifest, manifest.validation_data, volumes, device, "none", "keep")
+
+
+def _source(
+    manifest: Manifest, split: Split, volumes: Volumes, device: Any, shuffle: Shuffle, last_batch: LastBatch
+) -> Source:
+    loader = manifest.loader
+    arrays = open_split(manifest, split, volumes)
+    # The feed checks its arguments, so that every engine answers a batch that is too large alike. Validation has no
+    # such limit: its rows are few and all of them are wanted.
+    is_train = split is manifest.train_data
+    batch_size = loader.batch_size if is_train else min(loader.batch_size, arrays.rows)
+    feed = Feed(
+        arrays,
+        batch_size,
+        shuffle=shuffle,
+        seed=loader.seed,
+        # A limit in steps or seconds is the run's to keep: who leaves epochs early needs more of them than it takes.
+        epochs=manifest.train.epochs if is_train else None,
+        last_batch=last_batch,
+        threads=loader.threads,
+        prefetch=loader.prefetch,
+        block_rows=loader.block_rows if shuffle == "block" else 0,
+        window=loader.window if shuffle == "block" else 0,
+        read_ahead=loader.read_ahead,
+    )
+    if loader.engine == "Feed":
+        return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
+    return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
+
+
+def _native(backend: str, feed: Feed, device: Any) -> Iterable[dict[str, Any]]:
+    match backend:
+        case "pytorch":
+            from feedline import pytorch
+
+            return pytorch.batches(feed, device)
+        case "tensorflow":
+            from feedline import tensorflow
+
+            return tensorflow.batches(feed)
+        case _:
+            from feedline import keras
+
+            return keras.native_batches(feed)
+
+
+def _classic(
+    manifest: Manifest, split: Split, volumes: Volumes, device: Any, plan: Plan, shuffle: Shuffle
+) -> Iterable[dict[str, Any]]:
+    loader = manifest.loader
+    match manifest.backend:
+        case "pytorch":
+            from feedline.classic import pytorch
+
+            named = _one_file_each(split, volumes)
+            return pytorch.loader(
+                named,
+                split.start,
+                split.start + plan.rows,
+                plan.batch_size,
+                in_memory=loader.residency == "memory",
+                workers=loader.threads or default_threads(),
+                shuffle=shuffle == "full",
+                seed=loader.seed,
+                last_batch=plan.last_batch,
+                device=device,
+            )
+        case "tensorflow":
+            from feedline.classic import tensorflow
+
+            return tensorflow.batches(
+                classic_arrays(manifest, split, volumes),
+                plan.batch_size,
+                capacity=loader.queue_capacity,
+                min_after_dequeue=loader.queue_min_after_dequeue,
+                last_batch=plan.last_batch,
+                shuffle=shuffle == "full",
+                seed=loader.seed,
+            )
+        case _:
+            from feedline.classic import keras
+
+            return keras.batches(
+                classic_arrays(manifest, split, volumes),
+                plan.batch_size,
+                shuffle=shuffle == "full",
+                seed=loader.seed,
+                last_batch=plan.last_batch,
+            )
+
+
+def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[str, Any]:
+    """Return the arrays of a split as the classic ways of Keras and TensorFlow load them, one file each.
+
+    Raises
+    ------
+    UsageError
+        An array is several files.
+    """
+    from feedline.classic import load
+
+    named = _one_file_each(split, volumes)
+    stop = split.start + open_arrays(named, (split.start, split.stop)).rows
+    return load(named, split.start, stop, in_memory=manifest.loader.residency == "memory")
+
+
+def _one_file_each(split: Split, volumes: Volumes) -> dict[str, Path]:
+    named = paths(split, volumes)
+    for name, path in named.items():
+        if "*" in path.name:
+            raise UsageError(f"loader.engine: Classic reads one file for each array, {name} is {path.name}: use Feed")
+    return named
