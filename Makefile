@@ -87,13 +87,27 @@ images: $(call installed,test)  ## build the images of the trainer and the opera
 
 ##@ Develop
 
+# Three processes: one has all tests of a real API server, one all of a real node, and both mostly wait.
+pytest := .venv/bin/pytest -n 3 --dist loadgroup
+
 # What a node needs of the system is installed where nobody is there to be told.
 .PHONY: test
-test: $(call installed,test)  ## run all tests and report coverage; ARGS=… go to pytest
+test: $(call installed,test)  ## run all tests; ARGS=… go to pytest
 ifeq ($(CI),true)
 	PYTHONPATH=tests .venv/bin/python -m cluster packages
 endif
-	.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(pytest) $(ARGS)
+
+# Of the folders that are left out every test needs a framework, which is imported to find them.
+quick := -m unit --ignore=tests/adapters --ignore=tests/classic --ignore=tests/e2e
+
+.PHONY: check
+check: lint $(call installed,test)  ## lint, and the tests that need neither a framework nor a cluster (3 minutes)
+	$(pytest) $(quick) $(ARGS)
+
+.PHONY: coverage
+coverage: $(call installed,test)  ## say which lines the tests run that make check runs
+	$(pytest) $(quick) --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: lint
 lint: $(call installed,lint) generated-is-current  ## check format, lint, types, layers, images, workflows and generated files
@@ -110,12 +124,12 @@ format: $(call installed,lint)  ## put the code into its format and repair what 
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-crd_copies := $(patsubst crds/%,trainer-image/feedline/%,$(wildcard crds/*.yaml))
+crd_copies := $(patsubst crds/%,trainer-image/feedline/manifest/%,$(wildcard crds/*.yaml))
 generated := $(crd_copies) README.md $(wildcard charts/feedline/README.md charts/feedline/files/*/* dashboards/*.json docs/reference/*.md)
 
 .PHONY: generate
 generate: $(call installed,lint)  ## remake every generated file; one line for each generator
-	cp crds/*.yaml trainer-image/feedline/
+	cp crds/*.yaml trainer-image/feedline/manifest/
 	cp crds/*.yaml charts/feedline/files/crds/
 	$(PYTHON) benchmarks/readme.py
 	.venv/bin/python charts/readme.py

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import feedline
 
-pytest_plugins = ["cluster.fixtures"]
+pytest_plugins = ["tiers", "cluster.fixtures", "cluster.scenes", "projects"]
 
 # No test depends on how fast the machine is.
 # Where a change is judged, the examples are those of the change before; new ones are found at a desk.
@@ -78,7 +78,7 @@ def python(tmp_path):
             env={**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)

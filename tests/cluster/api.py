@@ -107,7 +107,7 @@ class ApiCluster:
         *args: str,
         input: str | None = None,  # noqa: A002  # subprocess.run's name for it
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as cluster-admin.
 
@@ -166,7 +166,7 @@ class ApiCluster:
         name = f"test-{secrets.token_hex(4)}"
         metadata = {"name": name, "labels": labels or {}}
         self.kubectl("create", "-f", "-", input=_manifest("v1", "Namespace", metadata=metadata))
-        self.kubectl("wait", "--for=create", "--timeout=30s", "--namespace", name, "serviceaccount/default")
+        self.kubectl("wait", "--for=create", "--timeout=120s", "--namespace", name, "serviceaccount/default")
         return name
 
     def stop_api_server(self) -> None:
@@ -199,14 +199,14 @@ class ApiCluster:
         path = build.asset("kube-apiserver")
         if path is None:
             return None
-        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=300, check=True).stdout
         return path if told.startswith(f"Kubernetes v{self.version}.") else None
 
     def _write_secrets(self) -> None:
         self._token = self._write_user("admin", "admin", "system:masters")
         (self.folder / "audit-policy.yaml").write_text(json.dumps(AUDIT_POLICY))
         command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.folder / "tokens.key"]
-        subprocess.run(command, capture_output=True, timeout=60, check=True)
+        subprocess.run(command, capture_output=True, timeout=300, check=True)
         # kube-apiserver makes its certificate in this folder when it first starts.
         self.certificate = self.folder / "certificates" / "apiserver.crt"
         self._write_kubeconfig(self.kubeconfig, self._token)

@@ -6,13 +6,16 @@ failure.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
-from cluster import build
+from cluster import build, prometheus
 from cluster.api import ApiCluster
 from cluster.errors import ClusterError, NotHereError
+from cluster.images import build_images
 from cluster.node import NodeCluster
 
 CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
@@ -24,30 +27,33 @@ CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
 }
 
 
+# What takes minutes to build the first time, by the fixture that needs it.
+BUILDS: dict[str, Callable[[], object]] = {
+    **{name: lambda cluster=cluster: cluster().build() for name, cluster in CLUSTERS.items()},
+    "helm_level": lambda: build.program("helm", build.HELM),
+    "promtool": lambda: build.program("promtool", build.PROMETHEUS),
+    "images": build_images,
+    "names": build_images,
+    "prometheus": prometheus.build_all,
+}
+_built: set[str] = set()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what needs no cluster first, since an idle API server takes CPU too, and what uses the session's node last.
-
-    A test that starts a node of its own needs the machine before that.
-    """
-
-    def level(item: pytest.Item) -> int:
-        used = set(getattr(item, "fixturenames", ()))
-        return 2 if "node_cluster" in used else int(bool(used & CLUSTERS.keys()))
-
-    items.sort(key=level)
+    """Put what uses the session's node last: a test that starts a node of its own needs the machine before that."""
+    items.sort(key=lambda item: "node_cluster" in getattr(item, "fixturenames", ()))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build what the selected tests need here, where no test's time limit runs."""
-    if session.config.option.collectonly:
-        return
-    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & CLUSTERS.keys()
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        for name in sorted(wanted):
-            with contextlib.suppress(ClusterError):  # the fixture says it
-                CLUSTERS[name]().build()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Build what a test needs here, where its time limit does not run; what needs nothing of it runs meanwhile."""
+    for name in BUILDS.keys() & set(getattr(item, "fixturenames", ())) - _built:
+        _built.add(name)
+        capture = item.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled(), contextlib.suppress(ClusterError):  # the fixture says it
+            BUILDS[name]()
+    return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +86,35 @@ def oldest_api_cluster() -> Iterator[ApiCluster]:
 def node_cluster() -> Iterator[ApiCluster]:
     """Yield the newest supported Kubernetes with a node that runs pods."""
     yield from _started("node_cluster")
+
+
+@pytest.fixture(scope="session")
+def helm_level() -> None:
+    """Say that a test runs helm."""
+    with said_where_it_cannot_run():
+        build.program("helm", build.HELM)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Callable[..., str]:
+    """Return a function that runs promtool, which must find nothing wrong, and returns what it says."""
+    with said_where_it_cannot_run():
+        program = build.program("promtool", build.PROMETHEUS)
+
+    def promtool(*arguments: str | Path, input: str | None = None) -> str:  # noqa: A002  # subprocess.run's name for it
+        done = subprocess.run(
+            [program, *arguments],
+            input=input,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return promtool
 
 
 @pytest.fixture

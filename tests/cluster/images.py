@@ -21,7 +21,7 @@ from cluster import engines, oci
 from cluster.engines import ROOT, SCRATCH, STORE
 
 BACKENDS = ("keras", "tensorflow", "pytorch")
-RUN_SECONDS = 240
+RUN_SECONDS = 600
 
 TRAINER_DOCKERFILE, OPERATOR_DOCKERFILE = DOCKERFILES = ("trainer-image/Dockerfile", "operator/Dockerfile")
 

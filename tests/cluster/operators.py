@@ -16,6 +16,7 @@ from typing import Self
 from cluster import chart
 from cluster.api import ApiCluster
 from cluster.chart import NAMESPACE, ROOT
+from cluster.processes import PATIENCE
 
 IMAGES = {
     f"FEEDLINE_IMAGE_{backend}": f"trainer.example/{backend.lower()}:1"
@@ -133,8 +134,9 @@ class OperatorProcess:
 
 
 def eventually(ask, what: str, seconds: float = 30, every: float = 0.2):
-    """Ask until the answer is truthy and return it; fail with `what` and the last answer after so many seconds."""
-    deadline = time.monotonic() + seconds
+    """Ask until the answer is truthy and return it; fail with `what` and the last answer after so many seconds
+    of a quiet machine."""
+    deadline = time.monotonic() + PATIENCE * seconds
     while True:
         answer = ask()
         if answer:

@@ -20,6 +20,9 @@ import psutil
 from cluster.errors import ClusterError
 
 FOLDER_VARIABLE = "FEEDLINE_CLUSTER_FOLDER"
+# How many times as long as on a quiet machine something may take before it counts as failed: tests run beside others,
+# and beside compilers.
+PATIENCE = 5
 
 # The kernel's parent-death signal goes by the thread that forked, not by the process: a test may start a program from
 # a thread of its own, so every program is started from this one, which lives as long as the interpreter.
@@ -61,7 +64,7 @@ class Processes:
         ClusterError
             The program `name` ended, or `seconds` passed; the message ends with the last line of its log.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE * seconds
         while not ready():
             code = self._running[name].poll()
             if code is not None:

@@ -25,7 +25,7 @@ from cluster.processes import free_port
 
 _MODULE = "github.com/prometheus-operator/prometheus-operator"
 _MONITORS = ("ServiceMonitor", "PodMonitor")
-_START_SECONDS = 60
+_START_SECONDS = 300
 
 
 def build_all() -> None:
@@ -46,7 +46,7 @@ def scrape_configs(documents: Sequence[dict], kubeconfig: Path) -> list[dict[str
     monitors = [document for document in documents if document["kind"] in _MONITORS]
     program = build.program("prometheus-operator", build.PROMETHEUS_OPERATOR)
     done = subprocess.run(
-        [program], input=json.dumps({"items": monitors}), capture_output=True, text=True, timeout=60, check=False
+        [program], input=json.dumps({"items": monitors}), capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
         raise ClusterError(f"prometheus-operator takes the monitors for wrong: {done.stderr.strip()}")

@@ -41,7 +41,7 @@ class Rest:
             # The server may have closed it since.
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 return self._ask(kept, method, url, text, headers)
-        self._mine.connection = http.client.HTTPSConnection(self._address, timeout=60, context=self._trusting)
+        self._mine.connection = http.client.HTTPSConnection(self._address, timeout=300, context=self._trusting)
         return self._ask(self._mine.connection, method, url, text, headers)
 
     @staticmethod

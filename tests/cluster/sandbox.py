@@ -119,7 +119,7 @@ class Sandbox:
 def remove_leftovers(folder: Path) -> None:
     """Remove what is left of a sandbox that is dead: its end of the veth pair, its cgroups, its mount points."""
     subprocess.run(["ip", "link", "delete", _INTERFACE], capture_output=True, timeout=30, check=False)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     for hierarchy in _hierarchies():
         while (hierarchy / CGROUP).exists():
             _remove_cgroups(hierarchy / CGROUP)

@@ -21,7 +21,7 @@ def actionlint():
     def actionlint(path):
         # Nothing else that is installed here has a say.
         command = [program, "-no-color", "-oneline", "-shellcheck=", "-pyflakes=", path]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         return done.stdout + done.stderr
 
     return actionlint

@@ -31,7 +31,7 @@ with Cluster() as cluster:
 PROBE_IMAGE = "localhost/probe:1"
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=150):
     """Return the first true value of `condition`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -91,7 +91,7 @@ def python(*argv):
         env={**os.environ, "PYTHONPATH": tests},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
     return done.stdout

@@ -74,7 +74,7 @@ def terminated(image, program, *arguments, once):
             said.append(line)
             if once in line:
                 process.terminate()
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=300)
     assert said[0] == "Process 1\n", "".join(said)
     assert any(once in line for line in said), "".join(said)
     return code, said

@@ -1,14 +1,12 @@
 """One real Kubernetes for all of these tests, with the operator in a pod and the trainers' real images."""
 
-import contextlib
 import copy
 from pathlib import Path
 
 import pytest
 import yaml
-from cluster import chart, data, operators, prometheus
-from cluster.errors import ClusterError
-from cluster.images import build_images, ensure_images
+from cluster import chart, data, operators
+from cluster.images import ensure_images
 from cluster.world import World
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -20,17 +18,7 @@ def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.timeout(900))
-
-
-def pytest_collection_finish(session):
-    """Build what takes minutes where no test's time limit runs; a machine that cannot is told so by the fixture."""
-    if session.config.option.collectonly:
-        return
-    for fixture, build in {"images": build_images, "prometheus": prometheus.build_all}.items():
-        if any(fixture in item.fixturenames for item in session.items):
-            with contextlib.suppress(ClusterError):
-                build()
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")
