@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tiers import fixtures_of
 
 from cluster import build, prometheus
 from cluster.api import ApiCluster
@@ -42,13 +43,13 @@ _built: set[str] = set()
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what uses the session's node last: a test that starts a node of its own needs the machine before that."""
-    items.sort(key=lambda item: "node_cluster" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: "node_cluster" in fixtures_of(item))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Build what a test needs here, where its time limit does not run; what needs nothing of it runs meanwhile."""
-    for name in BUILDS.keys() & set(getattr(item, "fixturenames", ())) - _built:
+    for name in BUILDS.keys() & fixtures_of(item) - _built:
         _built.add(name)
         capture = item.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled(), contextlib.suppress(ClusterError):  # the fixture says it

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
+from tiers import fixtures_of
 
 
 class Together:
@@ -30,7 +31,9 @@ class Together:
         self._make = make
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=self._argument)
         items = [
-            item for item in request.session.items if self._argument in inspect.signature(item.function).parameters
+            item
+            for item in request.session.items
+            if self._argument in inspect.signature(item.function).parameters and self._argument in fixtures_of(item)
         ]
         self._results: dict[str, Future] = {item.nodeid: self._pool.submit(self._run, item) for item in items}
 

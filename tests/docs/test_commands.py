@@ -76,6 +76,7 @@ def arguments_of(command, folder):
     return [word for expanded in words for word in expanded]
 
 
+@pytest.mark.trainer
 def test_the_commands_of_own_data_run_and_print_what_the_page_shows(folder: Path):
     given = feedline_commands(OWN_DATA)
     assert [command.split()[1] for command, _ in given] == ["pack"] * 4 + ["check", "run"]

@@ -42,10 +42,10 @@ def test_every_threat_has_a_guard_and_a_test_or_says_that_it_has_none(row):
     assert rest == ("" if REFERENCE.search(test) else NO_TEST.replace(" ", ""))
 
 
-@pytest.mark.parametrize(("path", "names"), REFERENCES)
-def test_a_test_that_is_named_is_there(path, names):
+@pytest.mark.parametrize(("path", "named"), REFERENCES)
+def test_a_test_that_is_named_is_there(path, named):
     scope = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    for name in names:
+    for name in named:
         kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         (scope,) = [node for node in ast.iter_child_nodes(scope) if isinstance(node, kinds) and node.name == name]
-    assert names[-1].startswith("test_")
+    assert named[-1].startswith("test_")

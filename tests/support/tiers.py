@@ -32,10 +32,16 @@ def pytest_configure(config):
     config.pluginmanager.register(Costs(), "costs-of-tiers")
 
 
+def fixtures_of(item):
+    """Return the names of the fixtures that a test takes, by itself or through others; a parameter is none."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return set(getattr(item, "fixturenames", ())) - parameters.keys()
+
+
 def tier_of(item):
     """Return the tier of a test."""
     given = [name for name in TIERS if item.get_closest_marker(name)]
-    taken = [name for name, fixtures in FIXTURES.items() if fixtures & set(getattr(item, "fixturenames", ()))]
+    taken = [name for name, fixtures in FIXTURES.items() if fixtures & fixtures_of(item)]
     return max([*given, *taken, "unit"], key=list(TIERS).index)
 
 
