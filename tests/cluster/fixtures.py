@@ -40,12 +40,6 @@ BUILDS: dict[str, Callable[[], object]] = {
 _built: set[str] = set()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what uses the session's node last: a test that starts a node of its own needs the machine before that."""
-    items.sort(key=lambda item: "node_cluster" in fixtures_of(item))
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Build what a test needs here, where its time limit does not run; what needs nothing of it runs meanwhile."""

@@ -46,8 +46,9 @@ def tier_of(item):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Mark each test, and put what needs less first."""
+def pytest_collection_modifyitems(config, items):
+    """Mark each test, and put what needs less first; of several processes, two begin with what takes longest."""
+    order = ["api", "node", "unit", "trainer", "programs"] if hasattr(config, "workerinput") else list(TIERS)
     for item in items:
         tier = tier_of(item)
         if item.get_closest_marker(tier) is None:
@@ -55,7 +56,16 @@ def pytest_collection_modifyitems(items):
         if tier in {"api", "node"}:
             item.add_marker(pytest.mark.xdist_group(tier))
         item.user_properties.append(("tier", tier))
-    items.sort(key=lambda item: list(TIERS).index(tier_of(item)))
+    # A test that starts a node of its own needs the machine before the session's node is there.
+    items.sort(key=lambda item: (order.index(tier_of(item)), "node_cluster" in fixtures_of(item)))
+
+
+def pytest_collection_finish(session):
+    """Refuse to run where the tests of a cluster would be dealt to several processes, each with a cluster of its own."""
+    if hasattr(session.config, "workerinput"):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError("this pytest-xdist does not group tests with this pytest: see pyproject.toml")
 
 
 class Costs:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from cluster import audit, operators
@@ -14,6 +15,7 @@ from feedline_operator import settings
 
 USER = f"system:serviceaccount:{NAMESPACE}:feedline-operator"
 MAX_CALLS = 6
+INTERVAL_SECONDS = 30  # between two looks at the Events of what waits, and at the progress of what runs
 
 
 def run(*arguments, **environment):
@@ -30,7 +32,7 @@ def run(*arguments, **environment):
 
 
 def test_a_whole_life_costs_few_calls(world):
-    begin = audit.size(world.cluster)
+    begin, began = audit.size(world.cluster), time.monotonic()
     name = f"life-{world.namespace}"
     world.submit(name)
     pod = world.pod_of(name)
@@ -41,7 +43,9 @@ def test_a_whole_life_costs_few_calls(world):
     world.becomes("Completed", name=name)
     eventually(lambda: world.events(name), "its end is told")
     asked = [each for each in audit.asked(world.cluster, USER, begin) if each.namespace == world.namespace]
-    assert len(asked) <= MAX_CALLS, asked
+    # A life that takes longer, as on a slow machine, is looked at and told of again.
+    intervals = int((time.monotonic() - began) // INTERVAL_SECONDS)
+    assert len(asked) <= MAX_CALLS + 2 * intervals, [(each.verb, each.resource, each.code) for each in asked]
 
 
 def test_its_pages_answer(operator):

@@ -37,16 +37,8 @@ class Loop:
 
     Attributes
     ----------
-    backend, engine
-        The manifest's ``spec.backend`` and ``spec.loader.engine``.
-    parameters
-        The manifest's ``spec.train.parameters``.
-    device
-        Where batches are: a `torch.device`, or the name of a TensorFlow device.
-    inputs, targets, weights, extras
-        Names of the arrays by role.
-    train, validation
-        The splits; validation is unshuffled, with all its rows, and None where the manifest has none.
+    backend, engine, parameters, device, inputs, targets, weights, extras, train, validation
+        As `feedline.Run` says.
     limits
         What this machine gives, which the run is held against.
     """
