@@ -31,6 +31,7 @@ CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
 # What takes minutes to build the first time, by the fixture that needs it.
 BUILDS: dict[str, Callable[[], object]] = {
     **{name: lambda cluster=cluster: cluster().build() for name, cluster in CLUSTERS.items()},
+    "api_levels": lambda: [ApiCluster(version).build() for version in build.KUBERNETES],
     "helm_level": lambda: build.program("helm", build.HELM),
     "promtool": lambda: build.program("promtool", build.PROMETHEUS),
     "images": build_images,
@@ -56,6 +57,13 @@ def api_level() -> None:
     """Say that a test starts API servers of its own."""
     with said_where_it_cannot_run():
         CLUSTERS["api_level"]().build()
+
+
+@pytest.fixture(scope="session")
+def api_levels() -> None:
+    """Say that a test starts API servers of each version that is supported."""
+    with said_where_it_cannot_run():
+        BUILDS["api_levels"]()
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def python(*argv):
 
 
 class TestApiLevel:
+    @pytest.mark.usefixtures("api_levels")
     @pytest.mark.parametrize(
         ("fixture", "version"), [("api_cluster", "v1.36"), ("oldest_api_cluster", "v1.34")], ids=["newest", "oldest"]
     )

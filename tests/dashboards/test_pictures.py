@@ -60,7 +60,7 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def prometheus():
+def canned():
     answers = type("Fresh", (Answers,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
     thread = threading.Thread(target=server.serve_forever)
@@ -72,31 +72,30 @@ def prometheus():
     thread.join()
 
 
-def draw(prometheus, folder, *more):
+def draw(canned, folder, *more):
     chosen = ("--variable", "pipeline=digits", "--end", str(END), "--output", str(folder))
-    return pictures.main(["--prometheus", prometheus.url, *chosen, *more])
+    return pictures.main(["--prometheus", canned.url, *chosen, *more])
 
 
 @pytest.mark.parametrize("name", ["pipeline", "fleet", "operator"])
-def test_a_dashboard_becomes_a_picture_with_an_answer_in_every_panel(prometheus, tmp_path, capsys, name):
-    assert draw(prometheus, tmp_path, "--dashboard", name) == 0
+def test_a_dashboard_becomes_a_picture_with_an_answer_in_every_panel(canned, tmp_path, capsys, name):
+    assert draw(canned, tmp_path, "--dashboard", name) == 0
     assert capsys.readouterr().out == f"{tmp_path / f'dashboard-{name}.png'}\n"
     height, width, _ = image.imread(tmp_path / f"dashboard-{name}.png").shape
     assert width > 1400
     assert height > 1200
 
 
-def test_panels_without_data_are_named(prometheus, tmp_path, capsys):
-    prometheus.empty = True
-    assert draw(prometheus, tmp_path, "--dashboard", "operator") == 0
+def test_panels_without_data_are_named(canned, tmp_path, capsys):
+    canned.empty = True
+    assert draw(canned, tmp_path, "--dashboard", "operator") == 0
     assert "without data: Replicas up, Leader" in capsys.readouterr().out
 
 
-def test_queries_are_sent_as_grafana_sends_them(prometheus, tmp_path):
-    draw(prometheus, tmp_path, "--dashboard", "fleet", "--range", "2h", "--scrape-seconds", "30")
+def test_queries_are_sent_as_grafana_sends_them(canned, tmp_path):
+    draw(canned, tmp_path, "--dashboard", "fleet", "--range", "2h", "--scrape-seconds", "30")
     by_kind = {
-        kind: [query for path, query in prometheus.asked if path == f"/api/v1/{kind}"]
-        for kind in ("query", "query_range")
+        kind: [query for path, query in canned.asked if path == f"/api/v1/{kind}"] for kind in ("query", "query_range")
     }
     assert {query["time"] for query in by_kind["query"]} == {str(float(END))}
     assert {query["step"] for query in by_kind["query_range"]} == {"30", "60"}, "bars are no finer than a minute"
@@ -106,14 +105,14 @@ def test_queries_are_sent_as_grafana_sends_them(prometheus, tmp_path):
     assert "[120s]" in asked
 
 
-def test_a_refused_query_is_told_in_prometheus_own_words(prometheus, tmp_path, capsys):
-    prometheus.broken = True
-    assert draw(prometheus, tmp_path) == 69
+def test_a_refused_query_is_told_in_prometheus_own_words(canned, tmp_path, capsys):
+    canned.broken = True
+    assert draw(canned, tmp_path) == 69
     assert "pipeline was not drawn: Prometheus refused a query: parse error" in capsys.readouterr().err
 
 
-def test_a_variable_without_a_value_is_named(prometheus, tmp_path, capsys):
-    assert pictures.main(["--prometheus", prometheus.url, "--output", str(tmp_path)]) == 64
+def test_a_variable_without_a_value_is_named(canned, tmp_path, capsys):
+    assert pictures.main(["--prometheus", canned.url, "--output", str(tmp_path)]) == 64
     assert "pipeline was not drawn: it needs --variable pipeline=VALUE" in capsys.readouterr().err
 
 

@@ -70,7 +70,7 @@ class Server:
 
 
 @pytest.fixture(scope="module", params=["bare_cluster", "oldest_api_cluster"], ids=["newest", "oldest"])
-def server(request, api_level):
+def server(request, api_levels):
     cluster = request.getfixturevalue(request.param)
     operators.install(cluster)
     return Server(cluster, Rest(cluster), cluster.new_namespace())

@@ -70,7 +70,7 @@ class Process:
 
     def close(self):
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=300)
         self._answers.close()
 
 

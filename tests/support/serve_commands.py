@@ -90,3 +90,5 @@ if __name__ == "__main__":
         importlib.import_module(package)
     with os.fdopen(int(sys.argv[1]), "w") as answers:
         serve(answers)
+    # Taking apart all that its frameworks have loaded and compiled takes half a minute, and nobody looks at that.
+    os._exit(0)

@@ -20,7 +20,7 @@ TIERS = {
 # The first of these that a test takes, by itself or through another fixture, says what it needs.
 FIXTURES = {
     "node": {"node_cluster", "node_level", "names", "images"},
-    "api": {"api_cluster", "oldest_api_cluster", "api_level"},
+    "api": {"api_cluster", "oldest_api_cluster", "api_level", "api_levels"},
     "programs": {"helm_level", "promtool", "actionlint"},
     "trainer": {"processes", "apart", "python"},
 }
