@@ -1,10 +1,6 @@
-"""What the tests of the feed share: real `.npy` files whose rows tell which row they are, and fresh interpreters."""
+"""What the tests of the feed share: real `.npy` files whose rows tell which row they are."""
 
 import os
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +19,6 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 settings.load_profile("feedline")
-
-FOLDERS = [str(Path(__file__).parents[1] / name) for name in ("trainer-image", "operator")]
 
 
 @pytest.fixture
@@ -56,31 +50,3 @@ def numbered(save):
         return feedline.open_arrays(paths, **options)
 
     return numbered
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a child process ended."""
-
-    code: int
-    output: str
-    errors: str
-
-
-@pytest.fixture
-def python(tmp_path):
-    """Return a function that runs a program in a fresh interpreter, in the test's folder."""
-
-    def python(program, *arguments, **environment):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **environment},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    return python

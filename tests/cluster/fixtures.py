@@ -27,7 +27,6 @@ CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
     "node_cluster": NodeCluster,
 }
 
-
 # What takes minutes to build the first time, by the fixture that needs it.
 BUILDS: dict[str, Callable[[], object]] = {
     **{name: lambda cluster=cluster: cluster().build() for name, cluster in CLUSTERS.items()},
@@ -55,22 +54,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.fixture(scope="session")
 def api_level() -> None:
     """Say that a test starts API servers of its own."""
-    with said_where_it_cannot_run():
-        CLUSTERS["api_level"]().build()
+    _built_or_said("api_level")
 
 
 @pytest.fixture(scope="session")
 def api_levels() -> None:
     """Say that a test starts API servers of each version that is supported."""
-    with said_where_it_cannot_run():
-        BUILDS["api_levels"]()
+    _built_or_said("api_levels")
 
 
 @pytest.fixture(scope="session")
 def node_level() -> None:
     """Say that a test starts node clusters of its own."""
-    with said_where_it_cannot_run():
-        CLUSTERS["node_level"]().build()
+    _built_or_said("node_level")
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +90,7 @@ def node_cluster() -> Iterator[ApiCluster]:
 @pytest.fixture(scope="session")
 def helm_level() -> None:
     """Say that a test runs helm."""
-    with said_where_it_cannot_run():
-        build.program("helm", build.HELM)
+    _built_or_said("helm_level")
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +121,11 @@ def namespace(api_cluster: ApiCluster) -> Iterator[str]:
     name = api_cluster.new_namespace()
     yield name
     api_cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _built_or_said(fixture: str) -> None:
+    with said_where_it_cannot_run():
+        BUILDS[fixture]()
 
 
 def _started(fixture: str) -> Iterator[ApiCluster]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codeblocks import ROOT, blocks
+from projects import FOLDERS
 from shellcommands import commands
 
 OWN_DATA = ROOT / "docs" / "how-to" / "own-data.md"
@@ -29,7 +30,6 @@ for arguments in json.loads(sys.argv.pop()):
             code = ended.code or 0
     print(json.dumps({"code": code, "output": output.getvalue()}), flush=True)
 """
-FOLDERS = [str(ROOT / name) for name in ("trainer-image", "operator")]
 
 
 def feedline_commands(page):

@@ -1,4 +1,4 @@
-"""What the tests of the run share: a small project on disk, and processes in which `feedline` commands run."""
+"""A small project on disk, and the processes in which its commands, or other programs, run."""
 
 import json
 import os
@@ -41,6 +41,25 @@ class Ended:
     output: str
     errors: str
     report: dict = field(default_factory=dict)
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Return a function that runs a program in a fresh interpreter, in the test's folder."""
+
+    def python(program, *arguments, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return python
 
 
 class Process:

@@ -17,7 +17,7 @@ TIERS = {
     "api": "a real API server",
     "node": "a real node, or the images",
 }
-# The first of these that a test takes, by itself or through another fixture, says what it needs.
+# Fixtures that say what a test needs, whether it takes them by itself or through another one.
 FIXTURES = {
     "node": {"node_cluster", "node_level", "names", "images"},
     "api": {"api_cluster", "oldest_api_cluster", "api_level", "api_levels"},
@@ -49,15 +49,15 @@ def tier_of(item):
 def pytest_collection_modifyitems(config, items):
     """Mark each test, and put what needs less first; of several processes, two begin with what takes longest."""
     order = ["api", "node", "unit", "trainer", "programs"] if hasattr(config, "workerinput") else list(TIERS)
-    for item in items:
-        tier = tier_of(item)
+    tiers = {item: tier_of(item) for item in items}
+    for item, tier in tiers.items():
         if item.get_closest_marker(tier) is None:
             item.add_marker(tier)
         if tier in {"api", "node"}:
             item.add_marker(pytest.mark.xdist_group(tier))
         item.user_properties.append(("tier", tier))
     # A test that starts a node of its own needs the machine before the session's node is there.
-    items.sort(key=lambda item: (order.index(tier_of(item)), "node_cluster" in fixtures_of(item)))
+    items.sort(key=lambda item: (order.index(tiers[item]), "node_cluster" in fixtures_of(item)))
 
 
 def pytest_collection_finish(session):
