@@ -53,7 +53,7 @@ class PageIn:
         self._one_pass = one_pass
         self._ways = {name: self._way(array, arrays, memory_bytes) for name, array in arrays.items()}
 
-    def _way(self, array: Array, arrays: Arrays, memory_bytes: int) -> "Way":
+    def _way(self, array: Array, arrays: Arrays, memory_bytes: int) -> Way:
         kind = file_system(array.mapped[0].file)
         unseen = Evidence(array.bytes, array.row_bytes, arrays.bytes, memory_bytes, kind)
         if is_small(unseen):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from feedline.training.backends import PACKAGES, require_backend
     from feedline.training.batches import Batches
     from feedline.training.execution import StoppedEarly, execute
-    from feedline.training.loop import Loop
     from feedline.training.outcome import write_report
     from feedline.training.process import logged, manifest_text, port_from_environment, volumes_from_environment
     from feedline.training.report import decimal, summarize
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PACKAGES",
     "Batches",
-    "Loop",
     "Run",
     "StoppedEarly",
     "check_order",
@@ -49,7 +47,6 @@ _PLACES = {
     "backends": ("PACKAGES", "require_backend"),
     "batches": ("Batches",),
     "execution": ("StoppedEarly", "execute"),
-    "loop": ("Loop",),
     "outcome": ("write_report",),
     "process": ("logged", "manifest_text", "port_from_environment", "volumes_from_environment"),
     "report": ("decimal", "summarize"),

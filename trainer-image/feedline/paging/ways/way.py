@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.files import Array
-from feedline.paging.disk import PAGE
 from feedline.paging.governor import Choice
 from feedline.paging.presence import is_in_memory
-from feedline.paging.ranges import ranges
+from feedline.paging.ranges import PAGE, ranges
 
 PROBES = 64
 
