@@ -25,15 +25,16 @@ installed = $(call stamp,$1,requirements/$1.txt) $(project)
 ##@ Use
 
 demo_data := .cache/demo/digits
+demo_runs := .cache/demo/runs
 demo_pipeline := examples/digits/pipeline.yaml
 
 .PHONY: demo
-demo: backend-is-known $(foreach set,$(or $(BACKEND),$(BACKENDS)),$(call installed,$(set)))  ## train real digits with each backend and compare them; BACKEND=keras|tensorflow|pytorch: only one
+demo: backend-is-known $(foreach set,pack $(or $(BACKEND),$(BACKENDS)),$(call installed,$(set)))  ## train real digits with each backend and compare them; BACKEND=keras|tensorflow|pytorch: only one
 	.venv/bin/feedline pack examples/digits/digits.csv.gz $(demo_data) --shape 8,8 --scale 0.0625 --shuffle-seed 7 --overwrite
 ifdef BACKEND
-	.venv/bin/feedline run $(demo_pipeline) --backend $(BACKEND) --volume digits=$(demo_data)
+	.venv/bin/feedline run $(demo_pipeline) --backend $(BACKEND) --volume digits=$(demo_data) --output $(demo_runs)/$(BACKEND) --fresh
 else
-	.venv/bin/feedline compare $(demo_pipeline) --volume digits=$(demo_data)
+	.venv/bin/feedline compare $(demo_pipeline) --volume digits=$(demo_data) --output $(demo_runs)
 endif
 
 .PHONY: backend-is-known
@@ -48,6 +49,10 @@ bench: $(call installed,all)  ## measure the feed against what people use today 
 .PHONY: bench-cold
 bench-cold: $(call installed,all)  ## measure data that do not fit into memory (20 minutes, root)
 	.venv/bin/python benchmarks/cold.py $(ARGS)
+
+.PHONY: bench-checkpoint
+bench-checkpoint: $(call installed,all)  ## measure what a checkpoint costs the training, beside what people use today (10 minutes)
+	.venv/bin/python benchmarks/checkpoint.py $(ARGS)
 
 operator_bench := PYTHONPATH=tests:benchmarks .venv/bin/python benchmarks/operator
 
@@ -158,6 +163,7 @@ lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upg
 	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
 	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
 	$(subset) pyproject.toml --extra pytorch --output-file requirements/pytorch.txt
+	$(subset) pyproject.toml --extra pack --output-file requirements/pack.txt
 	$(subset) pyproject.toml --extra operator --output-file requirements/operator.txt
 	$(subset) pyproject.toml --extra pack --extra operator --group lint --output-file requirements/lint.txt
 	$(subset) pyproject.toml --all-extras --group lint --group docs --group test --output-file requirements/test.txt

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 import feedline
 
-pytest_plugins = ["tiers", "cluster.fixtures", "cluster.scenes", "projects"]
+pytest_plugins = ["tiers", "childtests", "cluster.fixtures", "cluster.scenes", "projects"]
 
 # No test depends on how fast the machine is.
 # Where a change is judged, the examples are those of the change before; new ones are found at a desk.

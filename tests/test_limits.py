@@ -5,7 +5,15 @@ import os
 import numpy as np
 import pytest
 
-from feedline.limits import anonymous_bytes, cpu_count, default_threads, memory_bytes
+from feedline.limits import (
+    anonymous_bytes,
+    computing_threads,
+    cpu_count,
+    default_threads,
+    limited_cpus,
+    memory_bytes,
+    thread_variables,
+)
 
 GIB = 2**30
 MACHINE = {"proc/meminfo": "MemFree: 12 kB\nMemTotal:       16777216 kB\nMemAvailable: 1 kB\n"}
@@ -15,8 +23,9 @@ V1 = {"proc/self/cgroup": "12:name=systemd:/x\n5:memory:/pod\n4:cpu,cpuacct:/pod
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Return a function that makes a root with these files; the affinity allows 16 CPUs."""
+    """Return a function that makes a root with these files; the host has 16 CPUs, and the affinity allows all."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
 
     def machine(files):
         for name, text in {**MACHINE, **files}.items():
@@ -119,6 +128,54 @@ def test_memory_that_is_written_to_counts_and_a_mapped_file_does_not(tmp_path):
 def test_default_threads_are_the_whole_cpus_from_one_to_four(machine, quota, threads):
     root = machine({**V2, "sys/fs/cgroup/kube/pod/cpu.max": f"{quota} 100000\n"})
     assert default_threads(root) == threads
+
+
+def with_quota(machine, quota):
+    return machine({**V2, "sys/fs/cgroup/kube/pod/cpu.max": f"{quota} 100000\n"})
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus", "computing"),
+    [
+        ("max", None, 15),
+        ("1600000", None, 15),
+        ("400000", 4, 3),
+        ("250000", 3, 2),
+        ("150000", 2, 1),
+        ("100000", 1, 1),
+        ("20000", 1, 1),
+    ],
+)
+def test_a_limit_is_in_whole_cpus_of_which_the_feed_keeps_one(machine, quota, cpus, computing):
+    root = with_quota(machine, quota)
+    assert (limited_cpus(root), computing_threads(root)) == (cpus, computing)
+
+
+def test_fewer_cpus_in_the_affinity_are_a_limit_too(machine, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    assert limited_cpus(machine({})) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "set_"),
+    [
+        pytest.param({}, {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3"}, id="nothing is set"),
+        pytest.param({"OMP_NUM_THREADS": "8"}, {"NUMBA_NUM_THREADS": "3"}, id="one is the user's"),
+        pytest.param({"OMP_NUM_THREADS": "8", "NUMBA_NUM_THREADS": "1"}, {}, id="both are"),
+        pytest.param(
+            {"MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "9"},
+            {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3"},
+            id="a library's own variable stays and stands above OpenMP's",
+        ),
+    ],
+)
+def test_variables_hold_libraries_to_the_limit_and_leave_the_users_own(machine, given, set_):
+    assert thread_variables(given, with_quota(machine, "400000")) == set_
+
+
+def test_without_a_limit_no_variable_is_set(machine):
+    assert thread_variables({}, machine({})) == {}
+    assert thread_variables({}, with_quota(machine, "max")) == {}
 
 
 def test_a_raised_limit_is_seen(machine):

@@ -6,15 +6,17 @@ import sys
 
 import numpy as np
 import pytest
+from projects import manifest
 
 import feedline
 from feedline.errors import EnvironmentInvalidError, UsageError
+from feedline.manifest import parse
 from feedline.order.permutation import permutation
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 keras = pytest.importorskip("keras")
 
-from feedline.keras import dataset  # noqa: E402 - needs keras
+from feedline.keras import ClassWeights, dataset, native_batches  # noqa: E402 - needs keras
 
 BACKEND = keras.backend.backend()
 OTHER = {"tensorflow": "torch", "torch": "tensorflow"}
@@ -288,3 +290,241 @@ def test_several_steps_an_execution_see_the_same_rows(numbered, watching):
     with feedline.Feed(numbered(50), 10) as feed:
         model.fit(dataset(feed, "features", "labels"), epochs=2, verbose=0)
     assert seen == in_order(50, 10, 0, 0, 1)
+
+
+# --- what stands beside the dataset ----------------------------------------------------------------------------------------
+
+
+def trained_weights(**beside):
+    """Return the weights of a linear model after an epoch over 20 rows of 2 classes."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(**beside, epochs=2, verbose=0, shuffle=False)
+    return [weight.tolist() for weight in model.get_weights()]
+
+
+def test_class_weights_are_applied_as_keras_applies_them_to_arrays(tmp_path):
+    inputs, labels = np.linspace(0, 1, 20, dtype=np.float32).reshape(-1, 1), np.arange(20, dtype=np.int32) % 2
+    np.save(tmp_path / "inputs.npy", inputs)
+    np.save(tmp_path / "labels.npy", labels)
+    weights = {0: 1.0, 1: 5.0}
+    with feedline.Feed(feedline.open_arrays(tmp_path), 5, shuffle="none") as feed:
+        data = dataset(feed, "inputs", "labels")
+        weighted = trained_weights(x=data, class_weight=weights)
+        plain = trained_weights(x=data)
+    expected = trained_weights(x=inputs, y=labels, batch_size=5, class_weight=weights)
+    np.testing.assert_allclose(weighted[0], expected[0], rtol=1e-5)
+    assert not np.allclose(weighted[0], plain[0])
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+@pytest.mark.parametrize("beside", ["y", "sample_weight"])
+def test_what_keras_would_drop_beside_a_dataset_is_refused(numbered, watching, method, beside):
+    model, seen = watching(built=True)
+    with (
+        feedline.Feed(numbered(40), 10) as feed,
+        pytest.raises(ValueError, match=f"{method}: {beside} stands beside a feed"),
+    ):
+        getattr(model, method)(dataset(feed, "features", "labels"), **{beside: np.ones(40)}, verbose=0)
+    assert seen == []
+
+
+def test_what_stands_beside_validation_data_is_refused(numbered, watching):
+    model, _ = watching(built=True)
+    with feedline.Feed(numbered(40), 10) as feed, feedline.Feed(numbered(20), 10) as held_out:
+        validation = (dataset(held_out, "features", "labels"), np.ones(20))
+        with pytest.raises(ValueError, match="y stands beside a feed"):
+            model.fit(dataset(feed, "features", "labels"), validation_data=validation, verbose=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": "none"}, {"last_batch": "keep"}], ids=str)
+def test_predict_over_a_feed_that_shuffles_or_drops_rows_is_refused(numbered, watching, options):
+    model, _ = watching(built=True)
+    with (
+        feedline.Feed(numbered(23), 5, **options) as feed,
+        pytest.raises(UsageError, match="predict: the feed shuffles"),
+    ):
+        model.predict(dataset(feed, "features", "labels"), verbose=0)
+
+
+def test_predict_over_a_feed_in_order_has_every_row_in_its_place(numbered, watching):
+    model, _ = watching(built=True)
+    arrays = numbered(23)
+    with feedline.Feed(arrays, 5, shuffle="none", last_batch="keep") as feed:
+        predicted = model.predict(dataset(feed, "features", "labels"), verbose=0)
+    rows = arrays["features"].read(0, 23)
+    np.testing.assert_allclose(predicted, model.predict(rows, verbose=0), rtol=1e-5)
+
+
+def test_a_fit_that_was_interrupted_can_be_called_again(numbered, watching):
+    model, seen = watching(built=True)
+
+    class Fail(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    with feedline.Feed(numbered(40), 10, seed=3) as feed:
+        data = dataset(feed, "features", "labels")
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(data, verbose=0, callbacks=[Fail()])
+        seen.clear()
+        model.fit(data, verbose=0)
+    assert seen == in_order(40, 10, 3, 1)
+
+
+def test_the_section_of_the_page_trains_and_predicts(run_section):
+    names = run_section("Keras")
+    assert names["scores"].shape == (70, 3)
+    assert names["train"].state()["epoch"] == 2
+
+
+class Weighing(Watching):
+    """Notes the weights of the rows as well, None where there are none."""
+
+    def __init__(self, seen, weights):
+        super().__init__(seen)
+        self.weigh = weights.append
+
+    def train_step(self, data):
+        self.weigh(keras.ops.convert_to_numpy(data[2]).tolist() if len(data) > 2 else None)
+        return super().train_step(data)
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
+def test_class_weights_are_those_of_the_fit_that_was_given_them(numbered, built):
+    seen, weights, arrays = [], [], numbered(50)
+    model = Weighing(seen, weights)
+    if built:
+        model.build((None, 5, 5))
+    model.compile(keras.optimizers.SGD(1e-6), loss="mse", run_eagerly=True)
+    given = {0: 2.0, 7: 0.5, 40: 3.0}  # 40 is the largest, and there are rows without a weight on both sides of it
+    with feedline.Feed(arrays, 10) as feed, feedline.Feed(arrays, 50, shuffle="none") as held_out:
+        data, validation = (dataset(each, "features", "labels") for each in (feed, held_out))
+        model.fit(data, epochs=2, class_weight=given, validation_data=validation, verbose=0)
+        trained = [batch for batch in seen if len(batch) == 10]
+        assert trained == in_order(50, 10, 0, 0, 1)
+        assert weights == [[given.get(label, 1.0) for label in batch] for batch in trained]
+        weights.clear()
+        model.fit(data, verbose=0)
+    assert weights == [None] * 5
+
+
+TARGETS = {
+    "a column": (lambda labels: labels.reshape(-1, 1), None),
+    "floats": (lambda labels: labels.astype(np.float32) + 0.2, None),
+    "one hot": (lambda labels: np.eye(3, dtype=np.float32)[labels], None),
+    "bytes": (lambda labels: labels.astype(np.uint8), None),
+    "below zero": (lambda labels: labels.astype(np.int64) - 1, [1, 1, 2]),
+}
+
+
+@pytest.mark.parametrize(("of", "expected"), TARGETS.values(), ids=TARGETS)
+def test_class_weights_find_the_class_in_every_kind_of_target(of, expected):
+    targets = keras.ops.convert_to_tensor(of(np.arange(3)))
+    _, _, weights = ClassWeights({1: 2.0})((None, targets))
+    assert keras.ops.convert_to_numpy(weights).tolist() == (expected or [1, 2, 1])
+
+
+REFUSED = {
+    "weights of rows": (("features", "labels", "labels"), "class_weight stands beside a feed that has weights of rows"),
+    "several targets": (("features", ["labels"]), "class_weight is for one target"),
+}
+
+
+@pytest.mark.parametrize(("columns", "told"), REFUSED.values(), ids=REFUSED)
+def test_class_weights_that_cannot_be_applied_are_refused(numbered, watching, columns, told):
+    model, seen = watching(built=True)
+    with feedline.Feed(numbered(20), 10) as feed, pytest.raises(UsageError, match=told):
+        model.fit(dataset(feed, *columns), class_weight={0: 2.0}, verbose=0)
+    assert seen == []
+
+
+@pytest.mark.parametrize("beside", ["val_sample_weight", "validation_split"])
+def test_what_else_stands_beside_a_dataset_is_refused(numbered, watching, beside):
+    model, seen = watching(built=True)
+    with feedline.Feed(numbered(40), 10) as feed, feedline.Feed(numbered(20), 10) as held_out:
+        validation = (dataset(held_out, "features", "labels"), None, np.ones(20))
+        options = {"validation_split": 0.2} if beside == "validation_split" else {"validation_data": validation}
+        with pytest.raises(ValueError, match=r"sample_weight stands beside|only supported for tensors or NumPy"):
+            model.fit(dataset(feed, "features", "labels"), **options, verbose=0)
+    assert seen == []
+
+
+VALIDATIONS = {
+    "validation_steps": ({"validation_steps": 1}, [0, 1, 2], 20),
+    "validation_freq": ({"validation_freq": 2}, [1], 50),
+    "initial_epoch": ({"initial_epoch": 1}, [0, 1], 50),
+}
+
+
+@pytest.mark.parametrize(("options", "validated", "rows"), VALIDATIONS.values(), ids=VALIDATIONS)
+def test_options_of_fit_leave_every_epoch_whole(numbered, watching, options, validated, rows):
+    model, seen = watching(built=False)
+    arrays, expected = numbered(50), []
+    for epoch in range(3 - options.get("initial_epoch", 0)):
+        expected += in_order(50, 10, 0, epoch)
+        whole = [list(range(20)), list(range(20, 40)), list(range(40, 50))]
+        expected += whole[: -(-rows // 20)] if epoch in validated else []
+    with feedline.Feed(arrays, 10) as feed, feedline.Feed(arrays, 20, shuffle="none", last_batch="keep") as held_out:
+        data, validation = (dataset(each, "features", "labels") for each in (feed, held_out))
+        model.fit(data, epochs=3, validation_data=validation, **options, verbose=0)
+    assert seen == expected
+
+
+def resumed(arrays, taken, **options):
+    """Return a feed that goes on after so many batches of 10."""
+    with feedline.Feed(arrays, 10, **options) as feed:
+        for _ in zip(range(taken), feed, strict=False):
+            pass
+        return feedline.Feed(arrays, 10, state=feed.state(), **options)
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
+def test_a_feed_that_resumes_begins_with_the_rest_of_its_epoch(numbered, watching, built):
+    model, seen = watching(built=built)
+    with resumed(numbered(50), 2) as feed, pytest.warns(UserWarning, match="Your input ran out of data"):
+        model.fit(dataset(feed, "features", "labels"), epochs=3, verbose=0)
+    assert seen == in_order(50, 10, 0, 0, 1, 2)[2:]
+
+
+def test_a_feed_whose_epochs_are_used_up_ends_fit_with_keras_warning(numbered, watching):
+    model, seen = watching(built=True)
+    with (
+        feedline.Feed(numbered(30), 10, epochs=2) as feed,
+        pytest.warns(UserWarning, match="Your input ran out of data"),
+    ):
+        model.fit(dataset(feed, "features", "labels"), epochs=3, verbose=0)
+    assert seen == in_order(30, 10, 0, 0, 1)
+
+
+def test_predict_over_the_rest_of_an_epoch_is_refused(numbered, watching):
+    model, _ = watching(built=True)
+    with resumed(numbered(50), 2, shuffle="none") as feed:
+        with pytest.raises(UsageError, match=r"predict: the feed had 3 of 5 batches, since it went on in the middle"):
+            model.predict(dataset(feed, "features", "labels"), verbose=0)
+        assert model.predict(dataset(feed, "features", "labels"), verbose=0).shape == (50, 1)
+
+
+def test_predict_over_a_run_needs_rows_in_order(numbered, watching, tmp_path):
+    numbered(50)
+    document = manifest({"features": "Input", "labels": "Target"}, rows=20)
+    document["spec"] |= {"backend": "keras"}
+    run = feedline.Run(parse(document), {"data": tmp_path})
+    try:
+        model, _ = watching(built=True)
+        assert model.predict(run.validation_dataset, verbose=0).shape == (30, 1)
+        with pytest.raises(UsageError, match="predict: the feed shuffles or drops rows"):
+            model.predict(run.dataset, verbose=0)
+    finally:
+        run.close()
+
+
+def test_what_has_no_inputs_and_targets_is_refused_by_keras(numbered, watching):
+    model, _ = watching(built=True)
+    with feedline.Feed(numbered(50), 10) as feed:
+        for data in (feed, native_batches(feed)):
+            with pytest.raises(ValueError, match=r"Unrecognized data type: x=<feedline"):
+                model.fit(data, verbose=0)
+        assert feed.stats().batches == 0

@@ -15,7 +15,9 @@ from feedline.order.permutation import permutation
 
 torch = pytest.importorskip("torch")
 
-from feedline import pytorch  # noqa: E402 - needs torch
+from torch.utils.data import DataLoader  # noqa: E402 - needs torch
+
+from feedline import pytorch  # noqa: E402
 
 pytestmark = pytest.mark.trainer
 
@@ -151,6 +153,70 @@ def test_state_dict_resumes_in_the_middle_of_an_epoch(numbered):
         assert (labels(batches), labels(batches)) == rest
 
 
+SET = {
+    "a new feed": (lambda batches: None, 2, 2),
+    "where it is": (list, 1, 1),
+    "further": (lambda batches: [list(batches) for _ in range(3)], 1, 3),
+    "an epoch that was left": (lambda batches: next(iter(batches)), 0, 1),
+    "after one that was left": (lambda batches: next(iter(batches)), 1, 1),
+}
+
+
+@pytest.mark.parametrize(("before", "told", "expected"), SET.values(), ids=SET)
+def test_set_epoch_only_goes_forward(numbered, before, told, expected):
+    with feedline.Feed(numbered(100), 10, seed=3) as feed:
+        batches = pytorch.batches(feed)
+        before(batches)
+        batches.set_epoch(told)
+        assert labels(batches) == in_order(100, 10, 3, expected)
+
+
+def test_set_epoch_after_iter_is_of_the_epoch_that_begins(numbered):
+    # Lightning, when it goes on from a checkpoint.
+    with feedline.Feed(numbered(100), 10, seed=3) as feed:
+        batches = pytorch.batches(feed)
+        epoch = iter(batches)
+        batches.set_epoch(2)
+        assert labels(epoch) == in_order(100, 10, 3, 2)
+
+
+def test_set_epoch_keeps_a_state_that_was_loaded(numbered):
+    arrays = numbered(100)
+    with feedline.Feed(arrays, 10) as feed:
+        batches = pytorch.batches(feed)
+        list(batches)
+        next(iter(batches))
+        state = batches.state_dict()
+    with feedline.Feed(arrays, 10) as feed:
+        batches = pytorch.batches(feed)
+        batches.load_state_dict(state)
+        for epoch in (0, 1):  # what counts from 0, and what counts from its own checkpoint
+            batches.set_epoch(epoch)
+        assert labels(batches) == in_order(100, 10, 0, 1)[1:]
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("batch_size", [None, 1])
+@pytest.mark.parametrize("taken", [4, 10, 13])
+def test_a_stateful_data_loader_resumes(numbered, batch_size, taken):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    arrays = numbered(100)
+    with feedline.Feed(arrays, 10) as feed:
+        loader, left = stateful(pytorch.batches(feed), batch_size=batch_size), taken
+        while left:
+            for _ in loader:
+                left -= 1
+                if not left:
+                    break
+        state = pickle.loads(pickle.dumps(loader.state_dict()))
+    with feedline.Feed(arrays, 10) as feed:
+        loader = stateful(pytorch.batches(feed), batch_size=batch_size)
+        loader.load_state_dict(state)
+        run = [batch for epoch in range(3) for batch in in_order(100, 10, 0, epoch)]
+        end = 10 * (taken // 10 + 1)
+        assert [labels(loader), labels(loader)] == [run[taken:end], run[end : end + 10]]
+
+
 def test_a_state_of_another_feed_is_refused(numbered):
     arrays = numbered(100)
     state = pytorch.batches(feedline.Feed(arrays, 10, seed=1)).state_dict()
@@ -160,7 +226,7 @@ def test_a_state_of_another_feed_is_refused(numbered):
 
 def test_a_data_loader_without_workers_passes_batches_through(numbered):
     with feedline.Feed(numbered(100), 10, seed=3) as feed:
-        loader = torch.utils.data.DataLoader(pytorch.batches(feed), batch_size=None, num_workers=0)
+        loader = DataLoader(pytorch.batches(feed), batch_size=None, num_workers=0)
         assert len(loader) == 10
         for epoch in range(2):
             assert labels(loader) == in_order(100, 10, 3, epoch)
@@ -171,9 +237,7 @@ def test_a_data_loader_with_workers_gets_one_sentence(numbered, monkeypatch):
     # How long torch waits for workers that raised at once before it ends them: 5 s each.
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
     with feedline.Feed(numbered(100), 10) as feed:
-        loader = torch.utils.data.DataLoader(
-            pytorch.batches(feed), batch_size=None, num_workers=2, multiprocessing_context="fork"
-        )
+        loader = DataLoader(pytorch.batches(feed), batch_size=None, num_workers=2, multiprocessing_context="fork")
         with pytest.raises(UsageError, match=r"DataLoader worker process: pass num_workers=0"):
             next(iter(loader))
     gc.collect()
@@ -196,15 +260,38 @@ def test_a_break_starts_the_next_epoch(numbered):
         assert labels(batches) == in_order(100, 10, 3, 1)
 
 
-def test_a_second_iterator_is_refused(numbered):
+def test_the_newest_iterator_wins(numbered):
     with feedline.Feed(numbered(100), 10) as feed:
         batches = pytorch.batches(feed)
         epoch = iter(batches)
         next(epoch)
-        with pytest.raises(UsageError, match="still being read"):
-            iter(batches)
-        del epoch
-        assert len(list(batches)) == 10
+        assert labels(batches) == in_order(100, 10, 0, 1)
+        with pytest.raises(UsageError, match="a newer one of the same feed was started"):
+            next(epoch)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": None}, {"batch_size": 1, "num_workers": 0}], ids=str)
+def test_a_data_loader_hands_batches_through(numbered, options):
+    with feedline.Feed(numbered(100), 10, seed=3) as feed:
+        loader = DataLoader(pytorch.batches(feed), **options)
+        assert len(loader) == 10
+        assert labels(loader) == in_order(100, 10, 3, 0)
+        assert next(iter(loader))["features"].shape == (10, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        pytest.param(
+            lambda feed: DataLoader(pytorch.batches(feed), 4), "told to join 4 batches of a feed", id="joined"
+        ),
+        pytest.param(DataLoader, "a Feed has no single rows, it makes batches", id="a bare feed"),
+        pytest.param(lambda feed: DataLoader(pytorch.batches(feed), num_workers=1), "pass num_workers=0", id="workers"),
+    ],
+)
+def test_a_data_loader_that_cannot_work_gets_one_sentence(numbered, make, told):
+    with feedline.Feed(numbered(100), 10) as feed, pytest.raises(UsageError, match=told):
+        list(make(feed))
 
 
 def test_no_warning_is_given(numbered):

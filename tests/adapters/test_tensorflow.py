@@ -208,3 +208,188 @@ def test_a_dataset_that_is_left_starts_the_next_epoch(numbered):
 def test_an_unknown_name_is_refused(numbered):
     with feedline.Feed(numbered(100), 10) as feed, pytest.raises(UsageError, match="there is no array 'label'"):
         tensorflow.dataset(feed, "features", "label")
+
+
+# --- as Keras and tf.data take it --------------------------------------------------------------------------------------
+
+
+def rows_of(dataset):
+    return [labels.numpy().tolist() for _, labels in dataset]
+
+
+def test_a_dataset_has_the_cardinality_of_an_epoch_and_ends_there(numbered):
+    with feedline.Feed(numbered(100), 10, seed=3) as feed:
+        dataset = tensorflow.dataset(feed, "features", "labels")
+        assert int(dataset.cardinality()) == 10
+        for epoch in range(3):
+            assert rows_of(dataset) == in_order(100, 10, 3, epoch)
+
+
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow", reason="needs Keras on TensorFlow")
+def test_fit_trains_the_steps_of_its_epochs_on_the_rows_of_the_feed(numbered):
+    import keras
+
+    seen = []
+
+    class Watching(keras.Sequential):
+        def train_step(self, data):
+            seen.append(data[1].numpy().tolist())
+            return super().train_step(data)
+
+    model = Watching([keras.Input((5, 5)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-6), loss="mse", run_eagerly=True)
+    with feedline.Feed(numbered(100), 10, seed=3) as feed:
+        model.fit(tensorflow.dataset(feed, "features", "labels"), epochs=3, verbose=0)
+    assert seen == [batch for epoch in range(3) for batch in in_order(100, 10, 3, epoch)]
+
+
+def test_a_dataset_that_is_left_goes_on_with_the_next_epoch(numbered):
+    with feedline.Feed(numbered(100), 10, seed=3) as feed:
+        dataset = tensorflow.dataset(feed, "features", "labels")
+        assert rows_of(dataset.take(3)) == in_order(100, 10, 3, 0)[:3]
+        assert rows_of(dataset) == in_order(100, 10, 3, 1)
+
+
+def test_a_repeated_dataset_runs_through_the_epochs(numbered):
+    with feedline.Feed(numbered(40), 10, seed=3) as feed:
+        dataset = tensorflow.dataset(feed, "features", "labels").repeat().take(10)
+        assert rows_of(dataset) == [batch for epoch in range(3) for batch in in_order(40, 10, 3, epoch)][:10]
+
+
+def test_an_epoch_that_is_resumed_in_the_middle_is_the_rest_of_it(numbered):
+    arrays = numbered(100)
+    with feedline.Feed(arrays, 10, seed=3) as feed:
+        for _, _ in zip(range(4), feed, strict=False):
+            pass
+        state = feed.state()
+    with feedline.Feed(arrays, 10, seed=3, state=state) as feed:
+        dataset = tensorflow.dataset(feed, "features", "labels")
+        assert rows_of(dataset) == in_order(100, 10, 3, 0)[4:]
+        assert rows_of(dataset) == in_order(100, 10, 3, 1)
+
+
+def test_a_feed_whose_epochs_are_used_up_is_empty(numbered):
+    with feedline.Feed(numbered(40), 10, epochs=1) as feed:
+        dataset = tensorflow.dataset(feed, "features", "labels")
+        assert len(rows_of(dataset)) == 4
+        assert rows_of(dataset) == []
+
+
+def test_the_section_of_the_page_takes_an_epoch(run_section):
+    assert run_section("tf.data")["train"].state()["epoch"] == 2
+
+
+# Batches by their place in a run of many epochs of 5 batches.
+RUN = [batch for epoch in range(8) for batch in in_order(50, 10, 0, epoch)]
+
+
+def places(dataset):
+    """Return where in the run the batches of a dataset are."""
+    return [RUN.index(batch) for batch in rows_of(dataset)]
+
+
+@pytest.fixture
+def dataset_of(numbered):
+    """Return a function that makes a dataset over a feed of its own; `after` batches have been taken from it before."""
+    arrays, feeds = numbered(50), []
+
+    def feed(**options):
+        feeds.append(feedline.Feed(arrays, **{"batch_size": 10, **options}))
+        return feeds[-1]
+
+    def dataset_of(*, after=0, **options):
+        before, state = feed(), None
+        while after:
+            for _ in before:
+                after -= 1
+                state = before.state()
+                if not after:
+                    break
+        return tensorflow.dataset(feed(state=state, **options), "features", "labels")
+
+    yield dataset_of
+    for each in feeds:
+        each.close()
+
+
+def test_a_dataset_that_is_prefetched_has_the_cardinality_and_the_rows_of_an_epoch(dataset_of):
+    dataset = dataset_of().prefetch(2)
+    assert len(dataset) == 5
+    assert [places(dataset) for _ in range(2)] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+def test_a_smaller_last_batch_counts_as_a_step(dataset_of):
+    dataset = dataset_of(batch_size=20, last_batch="keep")
+    assert len(dataset) == len(rows_of(dataset)) == 3
+
+
+@pytest.mark.parametrize("prefetched", [0, 2])
+def test_a_dataset_of_a_feed_that_resumes_loses_no_batch(dataset_of, prefetched):
+    dataset = dataset_of(after=7).prefetch(prefetched)
+    assert [places(dataset) for _ in range(3)] == [[7, 8, 9], [10, 11, 12, 13, 14], [15, 16, 17, 18, 19]]
+    assert places(dataset_of(after=7).repeat().take(8)) == list(range(7, 15))
+    dataset = dataset_of(after=7)
+    assert [places(dataset.take(3)), places(dataset)] == [[7, 8, 9], [10, 11, 12, 13, 14]]
+
+
+def test_a_repeated_dataset_ends_with_the_epochs_of_the_feed(dataset_of):
+    assert places(dataset_of(epochs=2).repeat()) == list(range(10))
+
+
+on_keras = [
+    pytest.mark.skipif(
+        os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow", reason="needs TensorFlow's Keras"
+    ),
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning"),
+]
+
+
+@pytest.fixture
+def watching():
+    """Return a model that notes where in the run the batches are that it trains on, and the rows that it tests on."""
+    import keras
+
+    class Watching(keras.Sequential):
+        def train_step(self, data):
+            self.trained.append(RUN.index(data[1].numpy().tolist()))
+            return super().train_step(data)
+
+        def test_step(self, data):
+            self.tested.extend(data[1].numpy().tolist())
+            return super().test_step(data)
+
+    model = Watching([keras.Input((5, 5)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.trained, model.tested = [], []
+    model.compile(keras.optimizers.SGD(1e-6), loss="mse", run_eagerly=True)
+    return model
+
+
+FITS = {
+    "prefetch": ({}, lambda dataset: dataset.prefetch(2), range(15)),
+    "fewer steps": ({"steps_per_epoch": 4}, lambda dataset: dataset.repeat(), range(12)),
+    "as many steps": ({"steps_per_epoch": 5}, lambda dataset: dataset, range(15)),
+    "class_weight": ({"class_weight": dict.fromkeys(range(50), 2.0)}, lambda dataset: dataset, range(15)),
+}
+
+
+class TestFit:
+    pytestmark = on_keras
+
+    @pytest.mark.parametrize(("options", "behind", "trained"), FITS.values(), ids=FITS)
+    def test_trains_on_the_rows_of_the_feed(self, dataset_of, watching, options, behind, trained):
+        watching.fit(behind(dataset_of()), epochs=3, verbose=0, **options)
+        assert watching.trained == list(trained)
+
+    def test_validates_on_every_row_after_every_epoch(self, dataset_of, watching):
+        held_out = dataset_of(batch_size=20, shuffle="none", last_batch="keep")
+        watching.fit(dataset_of(), epochs=2, validation_data=held_out, verbose=0)
+        assert (watching.trained, watching.tested) == (list(range(10)), 2 * list(range(50)))
+
+    # Keras says that it ran out of data, and goes on with the next epoch.
+    @pytest.mark.parametrize(
+        ("options", "trained"), [({"after": 7}, range(7, 20)), ({"epochs": 2}, range(10))], ids=["resumed", "used up"]
+    )
+    def test_an_epoch_of_fewer_batches_ends_where_they_end(self, dataset_of, watching, options, trained):
+        with pytest.warns(UserWarning, match="Your input ran out of data"):
+            watching.fit(dataset_of(**options), epochs=3, verbose=0)
+        assert watching.trained == list(trained)

@@ -221,15 +221,6 @@ def test_breaks_count_towards_the_bound_on_epochs(numbered):
         assert list(feed) == []
 
 
-def test_a_second_iterator_is_refused_while_the_first_is_read(numbered):
-    with feedline.Feed(numbered(100), 10) as feed:
-        first = iter(feed)
-        next(first)
-        with pytest.raises(UsageError, match="an epoch of this feed is still being read: finish its iterator"):
-            iter(feed)
-        assert len(list(first)) == 9
-
-
 LETS_GO = {
     "finished": list,
     "closed": lambda iterator: iterator.close(),

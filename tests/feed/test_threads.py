@@ -71,7 +71,7 @@ def test_no_thread_runs_before_the_first_batch(numbered, nothing_left):
     iter(feed)
     assert nothing_left()[0] == []
     started(feed)
-    assert len(nothing_left()[0]) == 3
+    wait_until(lambda: len(nothing_left()[0]) == 3)  # the first of them is enough for a batch
     feed.close()
 
 

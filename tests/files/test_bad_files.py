@@ -56,6 +56,10 @@ BAD = {
     "cut within the header": (written(npy(fields())[:40]), "the header claims"),
     "cut after the magic": (written(b"\x93NUMPY\x01\x00v"), "not 1.0, 2.0 or 3.0"),
     "version 4": (written(npy(fields(), version=4)), "not 1.0, 2.0 or 3.0"),
+    "numpy integers that are none": (
+        written(npy("{'descr': '<f4', 'fortran_order': False, 'shape': (np.int64('4'),)}")),
+        UNREADABLE,
+    ),
     "Fortran order": (saved(np.asfortranarray(np.ones((3, 2)))), "is in Fortran order.*ascontiguousarray"),
     "objects": (saved(np.array([{}, None], object)), "holds Python objects, which would need pickle"),
     "objects in a structure": (written(npy(fields([("a", "O")]))), "holds Python objects"),

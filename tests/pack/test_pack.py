@@ -105,14 +105,16 @@ IRIS = "length,width,species\n5.1,3.5,setosa\n4.9,3.0,virginica\n4.7,3.2,setosa\
     [
         pytest.param("1,2,0\n3,4,1\n", Columns(), [[1, 2], [3, 4]], np.int32([0, 1]), id="last column, no header"),
         pytest.param("a,b,c\n1,2,0\n3,4,1\n", Columns(), [[1, 2], [3, 4]], np.int32([0, 1]), id="header seen"),
-        pytest.param("0,1,c\n1,2,0\n3,4,1\n", Columns(), [[1, 2], [3, 4]], np.int32([0, 1]), id="numbers in header"),
+        pytest.param(
+            "0,1,c\n1,2,0\n3,4,1\n", Columns(header=True), [[1, 2], [3, 4]], np.int32([0, 1]), id="numbers in it"
+        ),
         pytest.param("1,?,0\n", Columns(drop=("2",)), [[1]], np.int32([0]), id="one row is no header"),
         pytest.param("7,8,9\n1,2,0\n", Columns(header=True), [[1, 2]], np.int32([0]), id="header said"),
         pytest.param("label,a,b\n0,1,2\n1,3,4\n", Columns(), [[1, 2], [3, 4]], np.int32([0, 1]), id="target named so"),
         pytest.param("a,b,c\n1,2,0\n", Columns(target="a"), [[2, 0]], np.int32([1]), id="target by name"),
         pytest.param("1,2,0\n", Columns(target="2"), [[1, 0]], np.int32([2]), id="target by number"),
         pytest.param("1,2,0.5\n3,4,1\n", Columns(), [[1, 2], [3, 4]], np.float32([0.5, 1]), id="fractions"),
-        pytest.param("1,2,nan\n", Columns(), [[1, 2]], np.float32([np.nan]), id="nan"),
+        pytest.param("1,2,0.0\n3,4,1.0\n", Columns(), [[1, 2], [3, 4]], np.int32([0, 1]), id="whole fractions"),
         pytest.param("1,2,3000000000\n", Columns(), [[1, 2]], np.int64([3_000_000_000]), id="large integers"),
         pytest.param(IRIS, Columns(drop=("width",)), [[5.1], [4.9], [4.7]], np.int32([0, 1, 0]), id="classes"),
         pytest.param('1,"2",0\r\n\r\n3, 4,1\r\n', Columns(), [[1, 2], [3, 4]], np.int32([0, 1]), id="quotes, CRLF"),
@@ -213,7 +215,7 @@ def test_a_bad_table_is_told_by_file_row_and_column_and_leaves_nothing(tmp_path,
     [
         pytest.param(gzip.compress(b"1,2\n" * 9000)[:-30], "t.csv.gz", "is cut short or no gzip file", id="cut gzip"),
         pytest.param(b"1,2\n", "t.csv.gz", "is cut short or no gzip file", id="no gzip"),
-        pytest.param(b"1,\xff\n", "t.csv", "is no UTF-8 text", id="no UTF-8"),
+        pytest.param(b"1,\xff\n", "t.csv", "is no utf-8 text", id="no UTF-8"),
         pytest.param(gzip.compress(b"1" * (1 << 26)), "t.csv.gz", "has a line of more than", id="a line without end"),
     ],
 )
@@ -329,6 +331,9 @@ def test_the_command_says_what_it_wrote_and_is_quiet_otherwise(tmp_path, run):
 
     assert done.exit_code == 0
     assert [" ".join(line.split()[1:]) for line in done.stdout.splitlines()] == [
+        "NAME HOLDS ROLE RANGE MISSING",
+        "number feature 0 to 16",
+        "number labels 0 to 9",
         "[1438, 8, 8] float32",
         "[1438] int32",
         "[1438] text of up to 13 characters",
@@ -336,6 +341,7 @@ def test_the_command_says_what_it_wrote_and_is_quiet_otherwise(tmp_path, run):
         "[359] int32",
         "[359] text of up to 13 characters",
         "come from column 65 (the last one).",
+        "row names the columns; if the first one does, say --header.",
     ]
     assert done.stderr == ""
 

@@ -66,7 +66,8 @@ def test_lists_of_lists_become_features(tmp_path):
         pytest.param(pa.array(["b", "a", "b"]), np.int32([1, 0, 1]), ("a", "b"), id="strings"),
         pytest.param(pa.array(["b", "a", "b"]).dictionary_encode(), np.int32([1, 0, 1]), ("a", "b"), id="dictionary"),
         pytest.param(pa.array(["2", "10", "2"]), np.int32([1, 0, 1]), ("10", "2"), id="strings of digits"),
-        pytest.param(pa.array([0.5, np.nan, 2.0]), np.float32([0.5, np.nan, 2]), (), id="floats"),
+        pytest.param(pa.array([0.5, 1.0, 2.0]), np.float32([0.5, 1, 2]), (), id="floats"),
+        pytest.param(pa.array([0.0, 1.0, 2.0]), np.int32([0, 1, 2]), (), id="whole floats"),
         pytest.param(pa.array([1, 2**40, 3]), np.int64([1, 2**40, 3]), (), id="large integers"),
         pytest.param(pa.array([True, False, True]), np.int32([1, 0, 1]), (), id="booleans"),
     ],
@@ -98,15 +99,32 @@ def test_several_parquet_files_of_many_row_groups_keep_their_rows(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "wish", "error", "message"),
     [
-        pytest.param({"a": [1, None], "y": [0, 1]}, Columns(), DataError, "row 1, column a: the value is null", id="1"),
-        pytest.param({"a": [1, 2], "y": ["x", None]}, Columns(), DataError, "row 1, column y: the value", id="label"),
-        pytest.param({"a": [[1, 2], [3]], "y": [0, 1]}, Columns(), DataError, "row 1, column a: a list of 1", id="len"),
-        pytest.param({"a": [[1], [None]], "y": [0, 1]}, Columns(), DataError, "row 1, column a: the value", id="inner"),
-        pytest.param({"a": ["x"], "y": [0]}, Columns(), UsageError, "column a of", id="a text feature"),
-        pytest.param({"a": [1], "y": [[0]]}, Columns(), UsageError, "which is no label", id="a list label"),
-        pytest.param({"a": [1], "y": [0]}, Columns(header=True), UsageError, "--header is for text", id="header"),
         pytest.param(
-            {"a": [1e300], "y": [0]}, Columns(), DataError, "row 0, column a: 1e+300 does not", id="too large"
+            {"a": [1, None], "y": [0, 1]}, Columns(), DataError, "row 1, column 1 (a): the value is null", id="1"
+        ),
+        pytest.param(
+            {"a": [1, 2], "y": ["x", None]}, Columns(), DataError, "row 1, column 2 (y): the value", id="label"
+        ),
+        pytest.param(
+            {"a": [1, 2], "y": [0.5, np.nan]}, Columns(), DataError, "row 1, column 2 (y): the label is", id="nan"
+        ),
+        pytest.param(
+            {"a": [[1, 2], [3]], "y": [0, 1]}, Columns(), DataError, "row 1, column 1 (a): a list of 1", id="len"
+        ),
+        pytest.param(
+            {"a": [[1], [None]], "y": [0, 1]}, Columns(), DataError, "row 1, column 1 (a): the value", id="inner"
+        ),
+        pytest.param({"a": ["x"], "y": [0]}, Columns(), UsageError, "column 1 (a) of", id="a text feature"),
+        pytest.param({"a": [1], "y": [[0]]}, Columns(), UsageError, "which is no label", id="a list label"),
+        pytest.param(
+            {"a": [1], "y": [0]},
+            Columns(header=True),
+            UsageError,
+            "--header does not go with Parquet files",
+            id="header",
+        ),
+        pytest.param(
+            {"a": [1e300], "y": [0]}, Columns(), DataError, "row 0, column 1 (a): 1e+300 does not", id="too large"
         ),
         pytest.param({"a": pa.array([], pa.int8()), "y": []}, Columns(target="a"), UsageError, "no number", id="nulls"),
         pytest.param({"a": pa.array([], pa.int8())}, Columns(labelled=False), DataError, "has no rows", id="no rows"),
@@ -139,6 +157,6 @@ def test_damaged_parquet_pages_leave_nothing(tmp_path):
 
 def test_pyarrow_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
     table(tmp_path / "t.parquet", {"a": [1], "y": [0]})
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(EnvironmentInvalidError, match=r"pip install 'feedline\[pack\]'"):
         pack([tmp_path / "t.parquet"], tmp_path / "out")

@@ -195,7 +195,7 @@ def test_rows_are_copied_from_the_mapping_only_once_each_page_of_it_can_be_touch
         paging.ahead(lambda: SPARSE)
         assert (taken(paging, SPARSE) == FEATURES[SPARSE]).all()
     assert copied == ["features"] * 2
-    ends = [(part.file, HEADER + part.rows.nbytes) for part in arrays["features"].mapped]
+    ends = [(part.file, HEADER + part.bytes) for part in arrays["features"].mapped]
     assert asked == {(file, start, min(start + size, end)) for file, end in ends for start in range(0, end, size)}
 
 

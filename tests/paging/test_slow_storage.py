@@ -269,13 +269,25 @@ def test_rows_that_are_read_for_another_use_fail_as_they_do_for_a_batch(disk, py
     assert re.fullmatch(rf"StorageError {path}: row \d+ cannot be read \(Input/output error\)\n", ended.output)
 
 
-def test_a_disk_whose_files_cannot_be_mapped_is_an_error_that_names_the_file(data, disk):
+@pytest.mark.parametrize("residency", ["auto", "read", "memory"])
+@pytest.mark.parametrize("shuffle", ["full", "block", "none"])
+def test_files_that_cannot_be_mapped_are_read(data, disk, residency, shuffle):
+    write(data, 3000)
+    slow = disk(direct=True)
+    with feedline.Feed(feedline.open_arrays(data), 64, seed=1, shuffle=shuffle) as near:
+        expected = [batch["features"].tobytes() for batch in near]
+    with feedline.Feed(feedline.open_arrays(slow.folder, residency=residency), 64, seed=1, shuffle=shuffle) as feed:
+        assert [batch["features"].tobytes() for batch in feed] == expected
+
+
+def test_files_that_cannot_be_mapped_are_refused_where_mapping_was_asked_for(data, disk):
     write(data, 100)
     slow = disk(direct=True)
     with pytest.raises(
-        EnvironmentInvalidError, match=rf"^{slow.folder}/features\.npy: .*does not allow files to be mapped"
+        EnvironmentInvalidError,
+        match=rf"^{slow.folder}/features\.npy: .*does not allow files to be mapped.*choose residency Auto, Read",
     ):
-        feedline.open_arrays(slow.folder)
+        feedline.open_arrays(slow.folder, residency="mapped")
 
 
 # --- by the command line -------------------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ import pytest
 
 import feedline
 from feedline.feed import gather
-from feedline.files import npy
-from feedline.paging import residency
+from feedline.files import libc, npy
 from feedline.paging.governor import Choice, choose, is_small
 
 PAGE = mmap.PAGESIZE
@@ -71,7 +70,7 @@ def forget(path, arrays=()):
     gc.collect()  # what a test before has mapped
     for array in [arrays[name] for name in arrays]:
         for part in array.mapped:
-            part.file._mapping.madvise(mmap.MADV_DONTNEED)
+            libc.madvise(part.file.address, part.file._size, mmap.MADV_DONTNEED)
     for each in files(path):
         with each.open("rb") as file:
             os.fsync(file.fileno())
@@ -89,7 +88,7 @@ def pages(path):
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
         told = np.empty(-(-len(mapping) // PAGE), np.uint8)
         view = np.frombuffer(mapping, np.uint8)
-        refused = residency._libc.mincore(view.ctypes.data, len(mapping), told.ctypes.data)
+        refused = libc.mincore(view.ctypes.data, len(mapping), told.ctypes.data)
         del view  # or the mapping could not be closed
     assert not refused
     return told % 2 == 1

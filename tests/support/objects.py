@@ -53,14 +53,31 @@ def job(owner=UID, *, suspend=False, labels=None, kind="TrainingPipeline", volum
     }
 
 
-def pod(phase="Pending", *, node="gpu-7", waiting=None, deleted=False, name="digits-0-abcde", **given):
+def pod(
+    phase="Pending",
+    *,
+    node="gpu-7",
+    waiting=None,
+    deleted=False,
+    name="digits-0-abcde",
+    of="digits",
+    claims=(),
+    volumes=(),
+    **given,
+):
+    """Return a pod; `claims` are mounted as the operator names the volumes, `of` is its pipeline, if any."""
     metadata = {"name": name, "uid": POD_UID, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    if of:
+        metadata["labels"] = {"feedline.dev/pipeline": of}
     if deleted:
         metadata["deletionTimestamp"] = "2026-01-01T00:01:00Z"
     containers = [{"name": "trainer", "image": "train:1", "state": {"waiting": waiting}}] if waiting else []
+    mounted = [
+        {"name": f"data-{number}", "persistentVolumeClaim": {"claimName": claim}} for number, claim in enumerate(claims)
+    ]
     return {
         "metadata": metadata,
-        "spec": {"nodeName": node} if node else {},
+        "spec": {**({"nodeName": node} if node else {}), "volumes": [*mounted, *volumes]},
         "status": {"phase": phase, "conditions": conditions(**given), "containerStatuses": containers},
     }
 

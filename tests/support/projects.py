@@ -97,7 +97,18 @@ class Process:
 def apart():
     """Return a process that has imported torch and Keras on it, and done nothing: to start commands apart from it."""
     skip_without("keras-on-torch")
-    process = Process("torch", "torch", "keras", "feedline.launch", "feedline.keras", "feedline.pytorch")
+    # The first optimizer of torch imports its compiler, and Keras, when it saves a model, TensorFlow, where it is.
+    slow = ("torch", "torch._dynamo", "keras", "tensorflow")
+    process = Process("torch", *slow, "feedline.launch", "feedline.keras", "feedline.pytorch")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def apart_on_tensorflow():
+    """Return a process that has imported TensorFlow and Keras on it, and done nothing: to start commands apart from it."""
+    skip_without("keras")
+    process = Process("tensorflow", "tensorflow", "keras", "feedline.launch", "feedline.keras", "feedline.tensorflow")
     yield process
     process.close()
 

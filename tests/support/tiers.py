@@ -22,7 +22,7 @@ FIXTURES = {
     "node": {"node_cluster", "node_level", "names", "images"},
     "api": {"api_cluster", "oldest_api_cluster", "api_level", "api_levels"},
     "programs": {"helm_level", "promtool", "actionlint"},
-    "trainer": {"processes", "apart", "python"},
+    "trainer": {"processes", "apart", "apart_on_tensorflow", "python"},
 }
 
 

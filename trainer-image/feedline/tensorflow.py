@@ -51,6 +51,9 @@ def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | No
     tf.data calls back into Python for every batch and runs ahead of the training loop, so that the time spent
     waiting cannot be seen there; `batches` is faster and can be measured.
 
+    Its cardinality is the steps of an epoch, which is what Keras' `fit` takes from it. An iteration that goes on in the
+    middle of an epoch has fewer batches, and one after the last of the feed's `epochs` has none.
+
     Parameters
     ----------
     inputs, targets, weights
@@ -61,13 +64,24 @@ def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | No
     specs = {
         name: tf.TensorSpec([rows, *array.row_shape], _tensor_type(array.dtype)) for name, array in feed.arrays.items()
     }
+    is_cut_short = False
 
     def epoch() -> Iterator[tuple[Any, ...]]:
+        nonlocal is_cut_short
+        if is_cut_short:
+            is_cut_short = False
+            return
         strings = [name for name, array in feed.arrays.items() if not _is_tensor_type(array.dtype)]
+        given = 0
         for batch in feed:
+            given += 1
             yield pick({**batch, **{name: _encoded(batch[name]) for name in strings}})
+        is_cut_short = 0 < given < len(feed)
 
-    return tf.data.Dataset.from_generator(epoch, output_signature=pick(specs))
+    # With an unknown cardinality Keras counts the steps of the first epoch, and one too many. What asserts one fails
+    # after an epoch of fewer batches; what takes so many of an endless dataset does not, and is asked for no more than
+    # an epoch, or for the next one where an epoch was shorter, which then has to be empty.
+    return tf.data.Dataset.from_generator(epoch, output_signature=pick(specs)).repeat().take(len(feed))
 
 
 def _drops(feed: Feed) -> bool:

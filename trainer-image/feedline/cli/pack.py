@@ -5,8 +5,9 @@ What is packed how is `feedline.pack`'s business; errors go up to the command li
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,7 +20,9 @@ from feedline.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from feedline.pack import Packed, Progress
+    from feedline.pack import Column, Packed, Progress
+
+_SHOWN_COLUMNS = 20
 
 
 def pack(
@@ -47,8 +50,39 @@ def pack(
     header: Annotated[
         bool | None,
         typer.Option(
-            "--header/--no-header", help="Whether the first row holds column names. Default: seen from the data."
+            "--header/--no-header",
+            help="Whether a text table's first row names the columns. Default: seen from the data, or asked for.",
         ),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHARACTER",
+            help="What separates the columns of a text table, such as ';' or tab. Default: a comma.",
+        ),
+    ] = None,
+    decimal: Annotated[
+        str, typer.Option(metavar="CHARACTER", help="What stands before a fraction in a text table: . or a comma.")
+    ] = ".",
+    null: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Cells of a text table with this text have no number: NaN in the features. Repeatable. "
+            "Default: none, such a cell is an error.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option(metavar="NAME", help="Of a text table, such as latin-1 or utf-16.")
+    ] = "utf-8",
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The classes.txt of another set: labels get its numbers, and each must be in it."
+        ),
+    ] = None,
+    background: Annotated[
+        str | None, typer.Option(metavar="COLOUR", help="What lies behind transparent pixels of images, such as white.")
     ] = None,
     shape: Annotated[
         str | None,
@@ -56,7 +90,9 @@ def pack(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Of the features. Default: float32; uint8 for images that are not scaled."),
+        typer.Option(
+            metavar="TYPE", help="Of the features. Default: float32; of images that are not scaled uint8, or uint16."
+        ),
     ] = None,
     scale: Annotated[
         float | None, typer.Option(metavar="FACTOR", help="Multiply the features, such as 0.0625 to bring 0-16 to 0-1.")
@@ -72,10 +108,14 @@ def pack(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier pack.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, say what would be written, and write nothing.")
+    ] = False,
 ) -> None:
     """Turn tables, archives and folders of images into .npy files that a feed maps.
 
-    A table (.csv, .tsv, also .gz, or .parquet) needs no options: the last column holds the labels.
+    A table (.csv, .tsv, also .gz or .zst, or .parquet) needs no options: the last column holds the labels. What every
+    column became is printed.
 
         feedline pack digits.csv.gz data/
 
@@ -87,9 +127,17 @@ def pack(
 
         feedline pack iris.csv data/ --shuffle-seed 7 --split validation=0.2
 
-    Several files are read as one; columns are known by name or number:
+    Several files, or a folder of them, are read as one; columns are known by name or number:
 
         feedline pack part-*.parquet data/ --target species --names id
+
+    As spreadsheets write them where a comma stands before fractions:
+
+        feedline pack prices.csv data/ --delimiter semicolon --decimal , --null NA
+
+    A second set with the numbers of the first one's classes:
+
+        feedline pack more.csv more/ --classes data/classes.txt
 
     Images lie in one folder a class, as in photos/cat/1.jpg:
 
@@ -99,10 +147,11 @@ def pack(
 
         feedline pack mnist.npz data/
 
-    It writes features.npy, labels.npy (int32; float32 where a label is no integer), names.npy, and classes.txt where
-    labels are names. Files appear when they are whole; however large the source, little memory is used.
+    It writes features.npy, labels.npy (int32; float32 where a label is no whole number), names.npy, and classes.txt
+    where labels are names. A number that the type of the features does not hold is an error. Files appear when they
+    are whole; however large the source, little memory is used.
     """
-    from feedline.pack import Columns
+    from feedline.pack import Columns, Dialect
     from feedline.pack import pack as pack_sources
 
     if len(paths) < 2:
@@ -113,15 +162,21 @@ def pack(
             sources,
             out,
             columns=Columns(target, not no_target, names, tuple(drop or ()), header),
+            dialect=Dialect(delimiter, decimal, tuple(null or ()), encoding),
+            classes=classes,
+            background=background,
             shape=_shape(shape),
             dtype=dtype,
             scale=scale,
             shuffle_seed=shuffle_seed,
             split=_split(split or []),
             overwrite=overwrite,
+            dry_run=dry_run,
             progress=progress,
         )
     _say(packed)
+    if dry_run:
+        typer.echo("Nothing was written: leave out --dry-run to write it.")
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
@@ -147,12 +202,37 @@ def _split(texts: list[str]) -> dict[str, float]:
 
 
 def _say(packed: "Packed") -> None:
+    from feedline.cli.printable import columns, line
+
+    if packed.columns:
+        for row in columns([("COLUMN", "NAME", "HOLDS", "ROLE", "RANGE", "MISSING"), *_runs(packed.columns)]):
+            typer.echo(row)
     width = max(len(str(file.path)) for file in packed.files)
     for file in packed.files:
-        typer.echo(f"{file.path!s:{width}}  {list(file.shape)} {_element(file.dtype)}")
+        typer.echo(line(f"{file.path!s:{width}}  {list(file.shape)} {_element(file.dtype)}"))
     if packed.target:
         typer.echo(
-            f"Labels come from {packed.target}" + (f", {len(packed.classes)} classes." if packed.classes else ".")
+            line(f"Labels come from {packed.target}" + (f", {len(packed.classes)} classes." if packed.classes else "."))
+        )
+    for sentence in packed.said:
+        typer.echo(line(sentence))
+
+
+def _runs(columns: "Sequence[Column]") -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Yield a row for each column, and one for several of a long table that lie together and are alike."""
+    is_long = len(columns) > _SHOWN_COLUMNS
+    for _, alike in groupby(columns, lambda column: (column.kind, column.role) if is_long else column.number):
+        run = list(alike)
+        low = min((column.low for column in run if column.low is not None), default=None)
+        high = max((column.high for column in run if column.high is not None), default=None)
+        first, last = run[0], run[-1]
+        yield (
+            f"{first.number}" if first is last else f"{first.number}-{last.number}",
+            first.name if first is last or not first.name else f"{first.name} … {last.name}",
+            first.kind,
+            first.role,
+            "" if low is None else f"{low:g} to {high:g}",
+            str(sum(column.missing for column in run) or ""),
         )
 
 

@@ -23,6 +23,7 @@ def compare(
     *,
     rounds: int,
     steps: int,
+    output: Path | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> dict[Cell, Result]:
     """Measure every cell.
@@ -35,6 +36,8 @@ def compare(
         What to compare; a cell's first run of a backend trains as the manifest says, for its `values`.
     rounds, steps
         Timed runs of each cell, and the length of one.
+    output
+        Where the whole run of each backend leaves what it makes, a folder each; None: nowhere.
     on_progress
         Called with the name of what is measured next.
 
@@ -52,7 +55,8 @@ def compare(
             result.rows_hash = _ask(worker, "hash", [*overrides, *cell.overrides])
             if not any(results[other].values for other in cells if other.backend == cell.backend):
                 on_progress(f"{cell}: training")
-                result.values = _ask(worker, "train", [*overrides, *cell.overrides])["values"]
+                folder = output / cell.backend if output is not None else None
+                result.values = _ask(worker, "train", [*overrides, *cell.overrides], folder)["values"]
         for number in range(rounds):
             for cell in cells:
                 on_progress(f"{cell}: round {number + 1} of {rounds}")
@@ -64,10 +68,10 @@ def compare(
     return results
 
 
-def _ask(worker: Worker, what: str, overrides: list[str]) -> Any:
+def _ask(worker: Worker, what: str, overrides: list[str], output: Path | None = None) -> Any:
     """Have something done with the changed manifest and return the answer."""
     try:
-        failure, answer = worker.ask(what, overrides)
+        failure, answer = worker.ask(what, overrides, output)
     except WorkerEndedError as ended:
         raise _failed(ExitCode.TEMPORARY, str(ended)) from None
     if failure is not None:

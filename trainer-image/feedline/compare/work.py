@@ -16,23 +16,30 @@ _HASHED_ROWS = 4096
 _MASK = (1 << 64) - 1
 
 
-def make_answer(path: Path, volumes: Mapping[str, Path]) -> Callable[[str, list[str]], tuple[Failure | None, Any]]:
+def make_answer(
+    path: Path, volumes: Mapping[str, Path]
+) -> Callable[[str, list[str], Path | None], tuple[Failure | None, Any]]:
     """Return what answers "hash" and "train" for a manifest and changes to it: a failure, or else the answer."""
 
-    def answer(what: str, overrides: list[str]) -> tuple[Failure | None, Any]:
+    def answer(what: str, overrides: list[str], output: Path | None) -> tuple[Failure | None, Any]:
         try:
             document = manifest.parse(manifest.read(path, overrides))
-            return (None, _hash(document, volumes)) if what == "hash" else _train(document, volumes, path)
+            return (None, _hash(document, volumes)) if what == "hash" else _train(document, volumes, path, output)
         except FeedlineError as error:
             return (int(error.exit_code), str(error)), None
 
     return answer
 
 
-def _train(document: manifest.Manifest, volumes: Mapping[str, Path], path: Path) -> tuple[Failure | None, Report]:
-    from feedline.training import execute
+def _train(
+    document: manifest.Manifest, volumes: Mapping[str, Path], path: Path, output: Path | None
+) -> tuple[Failure | None, Report]:
+    from feedline.training import Output, execute, make_fresh
 
-    finished = execute(document, volumes, import_from=(path.resolve().parent, Path.cwd()))
+    if output is not None:
+        make_fresh(output)
+    kept = Output(output) if output is not None else None
+    finished = execute(document, volumes, import_from=(path.resolve().parent, Path.cwd()), output=kept)
     if finished["exitCode"] == ExitCode.OK:
         return None, finished
     return (finished["exitCode"], f"{document.backend} {document.loader.engine}: {finished['message']}"), finished

@@ -11,7 +11,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, NamedTuple, NoReturn, Self
 
 from numpy.typing import NDArray
 
@@ -27,11 +27,22 @@ from feedline.feed.stats import FeedStats
 from feedline.files import Arrays
 from feedline.limits import default_threads
 
-if TYPE_CHECKING:
-    from types import GeneratorType
-
 Convert = Callable[[tuple[NDArray[Any], ...]], Iterable[tuple[Any, ...]]]
 """Turns the arrays of a slot, each ``[batches, batch_size, *row_shape]``, into a tuple for each batch."""
+
+
+class _Place(NamedTuple):
+    """How far a feed is: the next step, and whether the next iterator may start there in the middle of an epoch."""
+
+    position: Position
+    resumes: bool
+
+
+class _Working(NamedTuple):
+    """The threads of a feed, and what ends them when it is collected."""
+
+    gatherer: Gatherer
+    finalizer: Callable[[], object]
 
 
 class Feed:
@@ -139,13 +150,13 @@ class Feed:
         self.threads = threads or default_threads()
         self._row_bytes = sum(array.row_bytes for array in arrays.values())
         self._allocate: slots.Allocate = slots.allocate
-        self._gatherer: Gatherer | None = None
+        self._working: _Working | None = None
         self._closed = False
         self._process = os.getpid()
-        self._live: Callable[[], GeneratorType[dict[str, Any], None, None] | None] = lambda: None
-        self._all_handed_out = False  # whether nothing is left of the epoch of the newest iterator
-        self._position = Position(0, 0)
-        self._resumes = True  # whether the next iterator may start in the middle of an epoch
+        # An exception from outside, such as Ctrl-C, may come between any two bytecodes of the thread that iterates: how
+        # far the feed is changes by one assignment, and threads that it leaves in doubt are replaced by new ones.
+        self._newest: object = None  # stands for the iterator that may take batches
+        self._place = _Place(Position(0, 0), resumes=True)
         self._batches = self._rows = 0
         self._fetches = Durations()
         if state is not None:
@@ -156,90 +167,134 @@ class Feed:
         """How block shuffle cuts and mixes; None in the other orders."""
         return self._shuffle if isinstance(self._shuffle, order.Blocks) else None
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether an epoch is all rows in the order of the files."""
+        return self._shuffle == "none" and len(self) * self.batch_size >= self.plan.rows
+
     def __len__(self) -> int:
         """Return the steps of an epoch."""
         return self.plan.steps
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Start the next epoch."""
+        """Start the next epoch; an iterator from before, wherever it was left, can no longer be used."""
         return self.iterate(_as_ndarrays)
 
-    def iterate(self, convert: Convert) -> Iterator[dict[str, Any]]:
-        """Start the next epoch, with the batches of a slot made by `convert`; what adapters to frameworks build on.
+    def __getitem__(self, row: object) -> NoReturn:
+        """Refuse, in a sentence: a torch DataLoader would take the feed for a list of rows."""
+        raise UsageError(
+            "a Feed has no single rows, it makes batches: iterate it; a torch DataLoader, which it does not need, "
+            "takes feedline.pytorch.batches(feed) with batch_size=None"
+        )
+
+    def iterate(
+        self, convert: Convert, batch: Callable[[Iterable[tuple[str, Any]]], dict[str, Any]] = dict
+    ) -> Iterator[dict[str, Any]]:
+        """Start the next epoch; what adapters to frameworks build on.
+
+        Parameters
+        ----------
+        convert
+            Makes the batches of a slot.
+        batch
+            Makes a batch of pairs of name and array.
 
         Raises
         ------
         UsageError
-            An earlier iterator is neither at its end nor closed, or the feed is closed.
+            From the iterator: a newer one was started, or the feed is closed.
         """
-        if self._is_live() and not self._all_handed_out:
-            raise UsageError("an epoch of this feed is still being read: finish its iterator, or call its close()")
-        if (live := self._live()) is not None:
-            live.close()
-        self._all_handed_out = False
-        generator = self._epoch(convert)
-        self._live = weakref.ref(cast("GeneratorType[dict[str, Any], None, None]", generator))
-        return generator
+        mine = self._newest = object()
+        return self._epoch(convert, batch, mine)
 
-    def _is_live(self) -> bool:
-        """Tell whether the newest iterator can still yield."""
-        live = self._live()
-        return live is not None and live.gi_frame is not None
-
-    def _epoch(self, convert: Convert) -> Generator[dict[str, Any]]:
-        gatherer = self._start()
-        epoch, steps, names = self._position.epoch, self.plan.steps, tuple(self.arrays)
+    def _epoch(
+        self, convert: Convert, make: Callable[[Iterable[tuple[str, Any]]], dict[str, Any]], mine: object
+    ) -> Generator[dict[str, Any]]:
+        self._check(mine)
+        epoch, step = self._next_position()
         if self.epochs is not None and epoch >= self.epochs:
             return
+        gatherer, finalizer = self._work()
+        gatherer.seek(Position(epoch, step))
+        steps, names = self.plan.steps, tuple(self.arrays)
         clock, fetched = time.perf_counter, self._fetches.add
         asked = clock()
-        while not self._all_handed_out:
+        while step < steps:
             try:
                 slot = gatherer.take()
             except Exception:
+                self._check(mine)  # a newer iterator may have ended these threads
                 # The finalizer would keep the error, through its traceback this feed, and with it every file open.
-                self._finalizer()
+                finalizer()
                 raise
-            step, rows = slot.claim.position.step, slot.views[0].shape[1]
+            self._check(mine)
+            rows = slot.views[0].shape[1]
             for parts in convert(slot.views):
-                batch = dict(zip(names, parts, strict=True))
+                batch = make(zip(names, parts, strict=True))
                 step += 1
-                self._all_handed_out = step == steps
-                self._position = Position(epoch + 1, 0) if self._all_handed_out else Position(epoch, step)
                 fetched(clock() - asked)
                 self._batches += 1
                 self._rows += rows
+                self._place = _Place(Position(epoch, step) if step < steps else Position(epoch + 1, 0), resumes=False)
                 yield batch
                 asked = clock()
-                self._check_process()
+                if step < steps:
+                    self._check(mine)
             # Let go of the slot before waiting for another one.
             del slot, parts, batch
 
-    def _start(self) -> Gatherer:
-        """Return the gatherer, set to the epoch that starts now."""
+    def _check(self, mine: object) -> None:
+        """Raise `UsageError` unless `mine` stands for the newest iterator, in the process that made the feed."""
         self._check_process()
+        if self._newest is not mine:
+            raise UsageError(
+                "this iterator is of an epoch that was left, a newer one of the same feed was started: use that one; "
+                "two at a time need two feeds"
+            )
+
+    def _next_position(self) -> Position:
+        """Return where the next iterator starts: an epoch that was left is not gone on with, unless by a state."""
+        position, resumes = self._place
+        return Position(position.epoch + 1, 0) if position.step and not resumes else position
+
+    def _work(self) -> _Working:
+        """Return the threads; new ones where an exception left those before in the middle of something."""
         if self._closed:
             raise UsageError("the feed is closed: make a new one")
-        if self._position.step and not self._resumes:
-            self._position = Position(self._position.epoch + 1, 0)
-        self._resumes = False
-        if self._gatherer is None:
-            seed, prefetch, ahead = (self._arguments[name] for name in ("seed", "prefetch", "read_ahead"))
-            self._gatherer = Gatherer(
-                self.arrays, self.plan, self._shuffle, seed, self.epochs, self.threads, prefetch, ahead, self._allocate
-            )
-            # Also ends the threads when the feed is collected, and at the interpreter's exit.
-            self._finalizer = weakref.finalize(self, _close_in, self._process, self._gatherer)
-        self._gatherer.seek(self._position)
-        return self._gatherer
+        before = self._working
+        if before is not None:
+            if not before.gatherer.is_torn:
+                return before
+            before.gatherer.close()
+            before.finalizer()
+        seed, prefetch, ahead = (self._arguments[name] for name in ("seed", "prefetch", "read_ahead"))
+        gatherer = Gatherer(
+            self.arrays,
+            self.plan,
+            self._shuffle,
+            seed,
+            self.epochs,
+            self.threads,
+            prefetch,
+            ahead,
+            self._allocate,
+            before.gatherer if before is not None else None,
+        )
+        # Ends the threads also when the feed is collected, and at the interpreter's exit.
+        self._working = _Working(gatherer, weakref.finalize(self, _close_in, self._process, gatherer))
+        return self._working
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise UsageError("a Feed cannot be used in a forked process: make it there, or pickle it over")
 
+    def require_room(self) -> None:
+        """Raise `EnvironmentInvalidError` if slots, orders and rows on their way do not fit into memory."""
+        self._work()
+
     def use_memory(self, allocate: slots.Allocate) -> None:
         """Take the memory of slots from `allocate`, for instance pinned memory; before the first batch only."""
-        if self._gatherer is not None:
+        if self._working is not None:
             raise UsageError("the memory of slots must be chosen before the first batch")
         self._allocate = allocate
 
@@ -248,7 +303,15 @@ class Feed:
 
         The fingerprint in it ties it to these rows and this order, but neither to `world` nor to `threads`.
         """
-        return state_of(self._position, self._fingerprint(), self.arrays.modified_ns())
+        return state_of(self._place.position, self._fingerprint(), self.arrays.modified_ns())
+
+    def state_at(self, epoch: int, step: int) -> dict[str, Any]:
+        """Return the state of a feed of which this many epochs, and steps of the next one, are done, as JSON.
+
+        For who takes batches ahead of the training: they were handed out, and are not done.
+        """
+        position = Position(epoch, step) if step < self.plan.steps else Position(epoch + 1, 0)
+        return state_of(position, self._fingerprint(), self.arrays.modified_ns())
 
     def _fingerprint(self) -> dict[str, Any]:
         names = ("shuffle", "seed", "last_batch")
@@ -265,25 +328,31 @@ class Feed:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on after the last batch that had been handed out when `state` was taken, with the next iterator.
 
+        An iterator from before can no longer be used.
+
         Raises
         ------
         UsageError
             `state` belongs to other rows or another order; what differs is named. Files that were only modified
             since are warned about.
         """
-        if self._is_live() and not self._all_handed_out:
-            raise UsageError("an epoch of this feed is still being read: finish its iterator before restoring a state")
         position, modified = position_of(state, self._fingerprint(), self.plan.steps)
         if modified != self.arrays.modified_ns():
             warnings.warn(
                 "files were modified since the state was saved; their sampled rows are the same", stacklevel=3
             )
-        self._position = position
-        self._resumes = True
+        self._newest = None
+        self._place = _Place(position, resumes=True)
+
+    def skip_to(self, epoch: int) -> None:
+        """Go forward to the start of an epoch, with the next iterator; a feed that is there or further stays."""
+        if self._place.position.epoch < epoch:
+            self._newest = None
+            self._place = _Place(Position(epoch, 0), resumes=True)
 
     def stats(self) -> FeedStats:
         """Return what the feed did so far."""
-        gatherer = self._gatherer
+        gatherer = self._working.gatherer if self._working is not None else None
         return FeedStats(
             batches=self._batches,
             rows=self._rows,
@@ -304,8 +373,9 @@ class Feed:
     def close(self) -> None:
         """End the threads. Batches that are still held stay valid."""
         self._closed = True
-        if self._gatherer is not None:
-            self._finalizer()
+        if self._working is not None:
+            self._working.gatherer.close()
+            self._working.finalizer()
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ variable would cost more than copying a small slot. The threads hold no referenc
 `close`. Nothing here knows what a batch becomes.
 """
 
+import _thread
 import contextlib
 import resource
 import threading
@@ -29,6 +30,13 @@ SLOT_BYTES = 8 << 20
 """Small batches share a slot of about this size: big enough that a hand-over between threads costs nothing against
 the copy, small enough that a few slots fit the last-level cache."""
 
+_LOOK_UP_SECONDS = 1.0
+"""How often a consumer that waits looks up: a signal that comes just before it falls asleep wakes nobody, and would
+be handled when the next slot comes, which from a dead storage is never."""
+
+_LAUNCH_SECONDS = 5.0
+"""What starting the threads is waited for at most before they are joined; it takes less than a millisecond."""
+
 
 class Gatherer:
     """Fills slots ahead of need.
@@ -45,6 +53,15 @@ class Gatherer:
         Batches, beyond the slot that is filled, whose rows are brought into memory; None takes what there is room for.
     allocate
         Makes the memory of a slot.
+    before
+        Whose place it takes, to go on with its counts.
+
+    Attributes
+    ----------
+    work
+        What filling all slots took that were handed out.
+    is_torn
+        Whether the consumer is in the middle of a call, or an exception ended one there: then it can only be closed.
     """
 
     def __init__(
@@ -58,6 +75,7 @@ class Gatherer:
         prefetch: int,
         read_ahead: int | None,
         allocate: Allocate,
+        before: "Gatherer | None" = None,
     ) -> None:
         self._arrays = arrays
         batch_rows = plan.local_batch_size
@@ -94,22 +112,25 @@ class Gatherer:
             shuffle,
         )
         self._pool = Pool(slot_bytes, slots, allocate)
-        self._room: SimpleQueue[bool] = SimpleQueue()  # a True for every slot that may be claimed, False to end
+        # A True for every slot that may be claimed, None to see that another place is wanted, False to end.
+        self._room: SimpleQueue[bool | None] = SimpleQueue()
         self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
-        self._claiming = threading.Lock()
+        self._claiming = threading.Lock()  # never the consumer's: an exception from outside would leave it locked
         self._next_claim = self._first_claim = Claim(0, 0, Position(0, 0), 0)
         self._unclaimable = 0  # room that was found when no epoch was left
+        self._wanted = self._next_claim  # the first claim of the newest generation, set by the consumer
         # The consumer's alone: which slot comes next, and those that were done before it.
-        self._next_taken = self._next_claim
+        self._next_taken = self._wanted
         self._early: dict[int, Slot] = {}
-        self.work = Work()
+        self.work: Work = Work() if before is None else before.work
+        self._rows_from_disk_before = before.rows_from_disk if before is not None else 0
+        self.is_torn = False
         self._closed = False
-        self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"feedline-gather-{number}", daemon=True)
             for number in range(threads)
         ]
-        self._started = False
+        self._started = self._launched = False
 
     @property
     def ready_batches(self) -> int:
@@ -124,34 +145,32 @@ class Gatherer:
     @property
     def rows_from_disk(self) -> int:
         """Rows that were not in memory when they came to be due."""
-        return 0 if self._ahead is None else self._ahead.pagein.rows_from_disk
+        return self._rows_from_disk_before + (0 if self._ahead is None else self._ahead.pagein.rows_from_disk)
 
     def seek(self, position: Position) -> None:
         """Go on from `position`; what was gathered ahead for another place is dropped."""
         if self._next_taken.position == position:
             return
-        with self._claiming:
-            self._next_claim = self._first_claim = Claim(self._next_claim.generation + 1, 0, position, 0)
-            room, self._unclaimable = self._unclaimable, 0
-        self._next_taken = self._next_claim
-        room += len(self._early)
+        self.is_torn = True
+        self._next_taken = self._wanted = Claim(self._wanted.generation + 1, 0, position, 0)
+        room = len(self._early)
         self._early.clear()
+        self._room.put(item=None)
         for _ in range(room):
             self._room.put(item=True)
+        self.is_torn = False
 
     def take(self) -> Slot:
         """Return the next slot, waiting for it if need be; raise what a thread raised."""
+        self.is_torn = True
         if not self._started:
             self._start()
         expected = self._next_taken
         while (slot := self._early.pop(expected.number, None)) is None:
-            if self._error is not None:
-                raise self._error
-            done = None if self._closed else self._done.get()
+            done = None if self._closed else self._next_done()
             if done is None:
                 raise UsageError("the feed is closed: make a new one")
             if isinstance(done, BaseException):
-                self._error = done
                 raise done
             if done.claim.generation == expected.generation:
                 self._early[done.claim.number] = done
@@ -160,14 +179,25 @@ class Gatherer:
         self._next_taken = self._claims.after(slot.claim)
         self._room.put(item=True)
         self.work = self.work.plus(slot.work)
+        self.is_torn = False
         return slot
 
+    def _next_done(self) -> Slot | BaseException | None:
+        while True:
+            with contextlib.suppress(Empty):
+                return self._done.get(timeout=_LOOK_UP_SECONDS)
+
     def _start(self) -> None:
-        self._started = True
         for _ in range(self.capacity):
             self._room.put(item=True)
+        # One call, which an exception from outside comes before or after: in the midst of `Thread.start` it would be
+        # lost in a RuntimeError of the condition there, and the thread listed as about to start for ever.
+        self._started = bool(_thread.start_new_thread(self._launch, ()))
+
+    def _launch(self) -> None:
         for thread in self._threads:
             thread.start()
+        self._launched = True
 
     def close(self) -> None:
         """End the threads and wait for them; called in one of them, by a garbage collection, do not wait.
@@ -177,6 +207,9 @@ class Gatherer:
         self._closed = True
         for _ in self._threads:
             self._room.put(item=False)
+        due = time.monotonic() + _LAUNCH_SECONDS
+        while self._started and not self._launched and time.monotonic() < due:
+            time.sleep(1e-4)
         if threading.current_thread() not in self._threads:
             for thread in self._threads:
                 if thread.is_alive():
@@ -193,8 +226,8 @@ class Gatherer:
     def _work(self) -> None:
         """Fill slots until closed; the body of each thread."""
         try:
-            while self._room.get() and not self._closed:
-                claim = self._claim()
+            while (may_claim := self._room.get()) is not False and not self._closed:
+                claim = self._claim(may_claim is not None)
                 if claim is not None:
                     self._done.put(self._filled(claim))
                     if self._claims.is_due(claim.position.epoch + 1):
@@ -202,9 +235,16 @@ class Gatherer:
         except BaseException as error:  # noqa: BLE001 - it belongs to the consumer, whatever it is
             self._done.put(error)
 
-    def _claim(self) -> Claim | None:
-        """Return what to fill next; None where no epoch is left."""
+    def _claim(self, may_claim: bool) -> Claim | None:  # noqa: FBT001 - not called by name anywhere
+        """Return what to fill next; None where no epoch is left, or nothing may be filled."""
         with self._claiming:
+            if self._wanted.generation > self._next_claim.generation:
+                self._next_claim = self._first_claim = self._wanted
+                room, self._unclaimable = self._unclaimable, 0
+                for _ in range(room):
+                    self._room.put(item=True)
+            if not may_claim:
+                return None
             following = self._next_claim
             if not self._claims.is_due(following.position.epoch):
                 self._unclaimable += 1

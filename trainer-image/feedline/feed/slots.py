@@ -5,8 +5,10 @@ any kind (an ndarray, a torch or TensorFlow tensor, a saved autograd input) keep
 This module knows no rows, order or thread.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,44 +34,52 @@ def allocate(size: int) -> NDArray[np.uint8]:
 class Lease:
     """Owner of a slot's memory while it is in use; when the last view is gone, the memory goes back to its pool.
 
-    It is neither an ndarray nor a memoryview on purpose: numpy collapses chains of those, and the finalizer would
-    run while views are still held.
+    It is neither an ndarray nor a memoryview on purpose: numpy collapses chains of those, and the memory would be free
+    while views are still held.
     """
 
-    __slots__ = ("__array_interface__", "__weakref__", "_free", "_memory")
+    __slots__ = ("__array_interface__", "__weakref__", "_memory")
 
-    def __init__(self, memory: "_Memory", free: "deque[_Memory]") -> None:
-        self._memory = memory
-        self._free = free
-        self.__array_interface__ = memory.interface
-
-    def __del__(self) -> None:
-        # Runs wherever the last reference dies, within a garbage collection too: it must take no lock.
-        self._free.append(self._memory)
+    def __init__(self, memory: NDArray[np.uint8], interface: dict[str, Any]) -> None:
+        self._memory = memory  # which may outlive the pool
+        self.__array_interface__ = interface
 
 
-class _Memory:
-    """A slot's memory with its address written out once: numpy makes it anew at every request."""
+class _Out(weakref.ref[Lease]):
+    """A lease that is out, which outlives it, and its memory with the address written out once: numpy makes it anew."""
 
     __slots__ = ("interface", "memory")
-
-    def __init__(self, memory: NDArray[np.uint8]) -> None:
-        self.memory = memory
-        self.interface = memory.__array_interface__
+    memory: NDArray[np.uint8]
+    interface: dict[str, Any]
 
 
 class Pool:
-    """Slots of one size. A new one is made when all are held, so that taking one never waits."""
+    """Slots of one size. A new one is made when all are held, so that taking one never waits.
+
+    A lease dies wherever its last view does, in a garbage collection too, hence without a lock; and without a line of
+    Python, where Ctrl-C could come and be lost: what the interpreter calls then is `deque.append`.
+    """
 
     def __init__(self, size: int, kept: int, allocate: Allocate = allocate) -> None:
-        self._size = size
+        self._size, self._kept = size, kept
         self._allocate = allocate
-        self._free: deque[_Memory] = deque(maxlen=kept)
+        self._free: deque[_Out] = deque()
+        self._out: set[_Out] = set()  # they would not be told of their lease's end if nobody held them
 
     def take(self) -> NDArray[np.uint8]:
         """Return ``[size]`` uint8 whose memory is leased for as long as it or a view of it lives."""
+        while len(self._free) > self._kept:
+            self._out.discard(self._free.popleft())
         try:
-            memory = self._free.pop()
+            last = self._free.pop()
         except IndexError:
-            memory = _Memory(self._allocate(self._size))
-        return np.asarray(Lease(memory, self._free))
+            memory = self._allocate(self._size)
+            interface = memory.__array_interface__
+        else:
+            self._out.discard(last)
+            memory, interface = last.memory, last.interface
+        lease = Lease(memory, interface)
+        out = _Out(lease, self._free.append)
+        out.memory, out.interface = memory, interface
+        self._out.add(out)
+        return np.asarray(lease)

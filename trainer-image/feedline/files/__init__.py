@@ -6,11 +6,13 @@ what a batch is, or a thread. Others take `open_arrays` with what it returns, an
 
 from feedline.files.aio import Queue, advise, begin
 from feedline.files.array import Array, Mapped
-from feedline.files.arrays import Arrays, Residency, open_arrays
+from feedline.files.arrays import Arrays, Residency, natural, open_arrays
+from feedline.files.clibrary import MAP_FAILED, libc
 from feedline.files.mounts import file_system
-from feedline.files.npy import File
+from feedline.files.npy import File, parsed_header
 
 __all__ = [
+    "MAP_FAILED",
     "Array",
     "Arrays",
     "File",
@@ -20,5 +22,8 @@ __all__ = [
     "advise",
     "begin",
     "file_system",
+    "libc",
+    "natural",
     "open_arrays",
+    "parsed_header",
 ]

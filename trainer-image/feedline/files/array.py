@@ -16,11 +16,21 @@ _SCRATCH_BYTES = 4 << 20
 
 
 class Mapped(NamedTuple):
-    """Rows of a file that are used, ``[rows, row_bytes]`` uint8, from its row `first` on."""
+    """Rows of a file that are used: `length`, from its row `first` on."""
 
     file: File
-    rows: NDArray[np.uint8]
     first: int
+    length: int
+
+    @property
+    def offset(self) -> int:
+        """The byte of the file at which they begin."""
+        return self.file.header.offset + self.first * self.file.header.row_bytes
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of them."""
+        return self.length * self.file.header.row_bytes
 
 
 class Array:
@@ -35,8 +45,9 @@ class Array:
     rows
         Number of rows.
     mapped
-        Each file with its rows in use, ``[rows, row_bytes]`` uint8, and the first of them as the file counts; nothing
-        where the rows were read into memory.
+        Each file with its rows in use; nothing where the rows were read into memory.
+    is_mapped
+        Whether rows can be taken from a mapping, or from memory; else they have to be read.
     """
 
     def __init__(self, name: str, files: Sequence[File], start: int, stop: int, *, in_memory: bool) -> None:
@@ -54,16 +65,21 @@ class Array:
             end = begin + file.header.rows
             if begin < stop and end > start:
                 first_row, last_row = max(start - begin, 0), min(stop, end) - begin
-                part = file.load(first_row, last_row) if in_memory else file.rows[first_row:last_row]
-                self._parts.append(part)
                 if in_memory:
+                    self._parts.append(file.load(first_row, last_row))
                     file.verify()
                 else:
-                    self.mapped.append(Mapped(file, part, first_row))
+                    self.mapped.append(Mapped(file, first_row, last_row - first_row))
             begin = end
         if in_memory and len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
-        self._starts = np.cumsum([0] + [len(part) for part in self._parts[:-1]])
+        self.is_mapped = all(part.file.rows is not None for part in self.mapped)
+        if self.is_mapped:
+            self._parts += [
+                rows[first : first + length] for file, first, length in self.mapped if (rows := file.rows) is not None
+            ]
+        sizes = [part.length for part in self.mapped] or [self.rows]
+        self._starts = np.cumsum([0, *sizes[:-1]])
         self._scratch = threading.local()
 
     @property

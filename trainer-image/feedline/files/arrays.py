@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from feedline.errors import DataError, InputMissingError, UsageError
+from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
 from feedline.files.npy import File
 
@@ -78,6 +78,7 @@ class Arrays(Mapping[str, Array]):
         return max(array.modified_ns for array in self.values())
 
 
+@edge()
 def open_arrays(
     sources: Mapping[str, Source] | str | os.PathLike[str],
     rows: slice | tuple[int, int | None] | None = None,
@@ -93,8 +94,9 @@ def open_arrays(
     Parameters
     ----------
     sources
-        A directory, or a path for each name. A path may have a ``*`` in its last part, and a list of paths is fine
-        too: several files are read as one array, in natural order, without copying them.
+        A directory, or a path for each name. A path may have a ``*`` in its last part, the only character that stands
+        for others, and a list of paths is fine too: several files are read as one array, in natural order, without
+        copying them.
     rows
         Start and stop of the rows to use, of the rows of all files together; all by default.
     residency
@@ -107,7 +109,10 @@ def open_arrays(
     InputMissingError
         A file is missing or may not be read.
     DataError
-        A file is no usable `.npy` file, files of one array differ in row shape or dtype, or row counts differ.
+        A file is no usable `.npy` file, files of one array differ in row shape or dtype, or row counts differ: of the
+        arrays, or of the files that make two of them.
+    EnvironmentInvalidError
+        The files are to be mapped, and their file system does not allow it.
     UsageError
         The range of rows is empty or lies outside of the data.
     """
@@ -115,7 +120,11 @@ def open_arrays(
         raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
     named = _named_paths(sources)
     opened = {name: [File(path) for path in paths] for name, paths in named.items()}
+    if residency == "mapped":
+        _require_mapped(opened)
+    _tell_what_is_not_read(opened)
     counts = {name: _joined_rows(name, files) for name, files in opened.items()}
+    _check_pairs(opened)
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
@@ -124,6 +133,62 @@ def open_arrays(
     in_memory = residency == "memory"
     arrays = {name: Array(name, files, start, stop, in_memory=in_memory) for name, files in opened.items()}
     return Arrays(arrays, (named, (start, stop), residency))
+
+
+def _require_mapped(opened: Mapping[str, Sequence[File]]) -> None:
+    for file in (file for files in opened.values() for file in files):
+        if file.rows is None:
+            raise EnvironmentInvalidError(
+                f"{file.path}: its file system does not allow files to be mapped (as FUSE with direct_io): "
+                "choose residency Auto, Read or Memory, or copy the file to another one"
+            )
+
+
+def _tell_what_is_not_read(opened: Mapping[str, Sequence[File]]) -> None:
+    """Log once what lies behind the last rows of files."""
+    more = [file for files in opened.values() for file in files if file.left_over]
+    if more:
+        # Imported here: a script whose files are all read should not wait for it.
+        import logging
+
+        others = f"; so it is with {len(more) - 1:,} other files" if len(more) > 1 else ""
+        logging.getLogger("feedline").warning("%s%s", more[0].in_addition(), others)
+
+
+def _check_pairs(opened: Mapping[str, Sequence[File]]) -> None:
+    """Refuse arrays of several files each whose files do not go together one by one: rows would be of other labels."""
+    several = {name: files for name, files in opened.items() if len(files) > 1}
+    if len(several) < 2:
+        return
+    first_name, first = next(iter(several.items()))
+    for name, files in several.items():
+        if len(files) != len(first):
+            raise DataError(
+                f"{first_name} has {len(first)} files and {name} has {len(files)}: "
+                "arrays of several files need as many each, with the same rows in each"
+            )
+        for one, other in zip(first, files, strict=True):
+            if one.header.rows != other.header.rows:
+                raise DataError(
+                    f"{other.path}: has {other.header.rows} rows where {one.path} has {one.header.rows}: "
+                    "the files of two arrays must have the same rows one by one"
+                )
+        numbers, first_numbers = _numbers(files), _numbers(first)
+        if numbers != first_numbers and set(numbers) & set(first_numbers):
+            odd = next(place for place, number in enumerate(numbers) if number != first_numbers[place])
+            raise DataError(
+                f"{files[odd].path}: stands where {first[odd].path} stands in {first_name}, by the numbers in their "
+                "names: one of both is missing, or named otherwise"
+            )
+
+
+def _numbers(files: Sequence[File]) -> list[tuple[int, ...]]:
+    """Return the numbers in the names of files by which these are told apart."""
+    found = [tuple(map(int, re.findall(r"[0-9]+", file.path.name))) for file in files]
+    if len(set(map(len, found))) > 1:
+        return found
+    places = [place for place, column in enumerate(zip(*found, strict=True)) if len(set(column)) > 1]
+    return [tuple(numbers[place] for place in places) for numbers in found]
 
 
 def _joined_rows(name: str, files: Sequence[File]) -> int:
@@ -183,17 +248,24 @@ def _paths(source: Source) -> list[Path]:
     path = Path(source)
     if "*" not in path.name:
         return [path]
-    found = sorted(_matching(path.parent, path.name), key=_natural)
+    found = sorted(_matching(path.parent, path.name), key=natural)
     if not found:
         raise InputMissingError(f"{path}: no file matches")
     return found
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
-    """Return the files that match, without hidden ones, as in a shell."""
-    return [path for path in folder.glob(pattern) if not path.name.startswith(".")]
+    """Return the files that match, without hidden ones; nothing but ``*`` stands for other characters."""
+    matches = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
+    try:
+        return [path for path in folder.iterdir() if matches(path.name) and not path.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputMissingError(f"{folder}: cannot be listed ({error.strerror})") from None
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key that puts part-2 before part-10."""
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]
+def natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sort key that puts part-2 before part-10, and orders all names: p1 and p01 too."""
+    pieces = [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", path.name)]
+    return pieces, path.name

@@ -11,6 +11,7 @@ import errno
 import mmap
 import os
 import re
+import resource
 import stat
 import struct
 import weakref
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from feedline.errors import DataError, EnvironmentInvalidError, FileShrankError, InputMissingError, StorageError
 from feedline.files.aio import read
+from feedline.files.clibrary import MAP_FAILED, libc
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 64 * 1024
@@ -30,9 +32,8 @@ _MAX_LENGTH = 2**48
 _MAX_AXES = 63  # numpy has 64, and a slot holds batches of batch_size rows: two axes for one
 _DATE_WITH_DIVISOR = re.compile(r"(8|64)\[[^\]'\"]*/")
 """A date unit such as ``7D/2``: numpy.save never writes one, and numpy ends the process on a divisor of 0."""
+_NUMPY_INTEGER = re.compile(r"\b(?:np|numpy)\.u?int(?:8|16|32|64|p|c)?\((\d+)\)")
 _MADV_POPULATE_READ = 22
-_libc = ctypes.CDLL(None, use_errno=True)  # releases the GIL for every call
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,12 @@ def read_header(path: Path, file_descriptor: int, size: int) -> Header:
 
 
 def _checked_header(path: Path, text: bytes, encoding: str, offset: int, size: int) -> Header:  # noqa: C901 - a list of checks
-    parsed = _parsed_header(text, encoding)
+    parsed = parsed_header(text, encoding)
     if parsed is None:
-        raise DataError(f"{path}: the .npy header cannot be read: save the array again with numpy.save")
+        raise DataError(
+            f"{path}: the .npy header cannot be read, and numpy.load would refuse it too: make the file anew "
+            "from what it was made of, with numpy.save"
+        )
     dtype, fortran, shape = parsed
     if dtype.hasobject:
         raise DataError(f"{path}: holds Python objects, which would need pickle: save numbers or fixed-width strings")
@@ -122,10 +126,11 @@ def _checked_header(path: Path, text: bytes, encoding: str, offset: int, size: i
     return header
 
 
-def _parsed_header(text: bytes, encoding: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]] | None:
+def parsed_header(text: bytes, encoding: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]] | None:
     """Return dtype, Fortran order and shape, of the right types but else unchecked; None where they are not there."""
     try:
-        fields = ast.literal_eval(text.decode(encoding))
+        # Some write the repr of numpy's own integers there, which numpy.load refuses; what they mean is clear.
+        fields = ast.literal_eval(_NUMPY_INTEGER.sub(r"\1", text.decode(encoding).strip()))
         descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
         if _DATE_WITH_DIVISOR.search(repr(descr)):
             return None
@@ -142,10 +147,39 @@ def _short(shape: tuple[int, ...]) -> str:
     return f"({lengths if len(lengths) <= 80 else lengths[:77] + '...'})"
 
 
+def _opened(path: Path) -> int:
+    """Open a file; where so many are open that no more may be, raise that limit as far as the system allows."""
+    # Without O_NONBLOCK a named pipe would block here for ever.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return os.open(path, flags)
+
+
 def _close(descriptor: int) -> None:
     """Close a file that was only read; a file system that is gone may complain."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
+
+
+class _Mapping:
+    """A file's bytes in memory, until the last view of them is gone.
+
+    Not Python's `mmap`, which would keep a descriptor of its own open for every file.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        if address == MAP_FAILED:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        weakref.finalize(self, libc.munmap, address, size)
+        self.__array_interface__ = {"data": (address, True), "shape": (size,), "typestr": "|u1", "version": 3}
 
 
 class File:
@@ -154,22 +188,23 @@ class File:
     Attributes
     ----------
     rows
-        ``[rows, row_bytes]`` uint8, read-only: the mapping.
+        ``[rows, row_bytes]`` uint8, read-only: the mapping; None where the file system does not allow one.
     modified_ns, device
         When it was last written to, and the number of the device it lies on.
+    left_over
+        Bytes behind the last row, which nobody reads.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # Without O_NONBLOCK a named pipe would block here for ever.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = _opened(path)
         except FileNotFoundError:
             raise InputMissingError(f"{path}: there is no such file") from None
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise EnvironmentInvalidError(
-                    f"{path}: too many files are open: raise the limit, `ulimit -n`"
+                    f"{path}: too many files are open: raise the hard limit, `ulimit -Hn`, or join them to fewer"
                 ) from None
             raise InputMissingError(f"{path}: cannot be opened ({error.strerror})") from None
         self._descriptor = descriptor
@@ -183,6 +218,7 @@ class File:
             self.rows = self._mapped()
         except OSError as error:
             raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+        self.left_over = status.st_size - self.header.offset - self.header.rows * self.header.row_bytes
 
     def _status(self) -> os.stat_result:
         try:
@@ -197,11 +233,14 @@ class File:
     @property
     def address(self) -> int:
         """Where byte 0 of the file lies in memory."""
+        if self.rows is None:
+            raise RuntimeError(f"{self.path} is not mapped")
         return int(self.rows.__array_interface__["data"][0]) - self.header.offset
 
     def expect_random_access(self) -> None:
         """Have the kernel read what is asked for alone, without what lies around it."""
-        self._mapping.madvise(mmap.MADV_RANDOM)
+        if self.rows is not None:
+            libc.madvise(self.address, self._size, mmap.MADV_RANDOM)
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def populate(self, start: int, stop: int) -> bool:
@@ -210,7 +249,7 @@ class File:
         Touching a page that cannot be read ends the process (SIGBUS); this says so instead (MADV_POPULATE_READ, since
         Linux 5.14; before that nothing is done). Those that are missing are read.
         """
-        done = _libc.madvise(self.address + start, min(stop, self._size) - start, _MADV_POPULATE_READ)
+        done = libc.madvise(self.address + start, min(stop, self._size) - start, _MADV_POPULATE_READ)
         return done == 0 or ctypes.get_errno() == errno.EINVAL
 
     def read(self, rows: NDArray[np.intp], addresses: NDArray[np.intp]) -> None:
@@ -244,18 +283,26 @@ class File:
                 raise FileShrankError(f"{self.path}: was cut short while it was read, at row {row}")
             done += count
 
-    def _mapped(self) -> NDArray[np.uint8]:
+    def _mapped(self) -> NDArray[np.uint8] | None:
         try:
-            mapping = self._mapping = mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ)
+            mapping = np.asarray(_Mapping(self._descriptor, self._size))
         except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-            raise EnvironmentInvalidError(
-                f"{self.path}: its file system does not allow files to be mapped (as FUSE with direct_io): "
-                "copy the file to another one"
-            ) from None
+            if error.errno == errno.ENODEV:  # as FUSE with direct_io
+                return None
+            raise
         header = self.header
-        return np.ndarray((header.rows, header.row_bytes), np.uint8, buffer=mapping, offset=header.offset)
+        stop = header.offset + header.rows * header.row_bytes
+        return mapping[header.offset : stop].reshape(header.rows, header.row_bytes)
+
+    def in_addition(self) -> str:
+        """Say what is behind the last row, which is not read; empty if there is nothing."""
+        if not self.left_over:
+            return ""
+        told = f"{self.path}: the {self.left_over:,} bytes behind its last row are not read"
+        with contextlib.suppress(OSError):
+            if os.pread(self._descriptor, len(_MAGIC), self._size - self.left_over) == _MAGIC:
+                return f"{told}, another array begins there: save each array to a file of its own"
+        return told
 
     def load(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Read rows `start` to `stop` into memory, past the mapping: ``[stop - start, row_bytes]`` uint8."""

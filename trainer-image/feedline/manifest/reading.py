@@ -4,16 +4,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from feedline.contract import API_GROUP, API_VERSION, KIND, MAX_MANIFEST_BYTES
-from feedline.errors import InputMissingError, UsageError
+from feedline.contract import API_GROUP, API_VERSION, KIND, MAX_MANIFEST_BYTES, POD_FIELDS
+from feedline.errors import InputMissingError, UsageError, printable
 from feedline.manifest.document import Manifest, frozen
 from feedline.manifest.jsonvalues import MAX_TEXT_CHARACTERS, plain, read_json
 from feedline.manifest.overrides import apply_override
 from feedline.manifest.yamlread import read_yaml
-
-_POD_FIELDS: Final = ("backend", "data", "loader", "train")
 
 
 class ManifestError(UsageError):
@@ -27,7 +25,10 @@ class ManifestError(UsageError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(map(printable, problems))
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 def read(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def parse(document: Mapping[str, Any]) -> Manifest:
 
 
 def from_pod(text: str, name: str) -> Manifest:
-    """Read the manifest that a pod gets: the JSON of a spec's `backend`, `data`, `loader` and `train`.
+    """Read the manifest that a pod gets: the JSON of what a spec says to the trainer.
 
     Parameters
     ----------
@@ -137,6 +138,11 @@ def from_pod(text: str, name: str) -> Manifest:
     except UsageError as error:
         raise ManifestError([str(error)]) from None
     return parse({"apiVersion": f"{API_GROUP}/{API_VERSION}", "kind": KIND, "metadata": {"name": name}, "spec": spec})
+
+
+def pod_part(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a spec that a pod gets, for `from_pod`."""
+    return {field: spec[field] for field in POD_FIELDS if field in spec}
 
 
 def _kind_problems(document: Any) -> list[str]:
@@ -174,8 +180,7 @@ def _volume_problems(document: dict[str, Any]) -> list[str]:
 
 
 def _size_problems(document: dict[str, Any]) -> list[str]:
-    part = {field: document["spec"][field] for field in _POD_FIELDS}
-    size = len(json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode())
+    size = len(json.dumps(pod_part(document["spec"]), ensure_ascii=False, separators=(",", ":")).encode())
     if size <= MAX_MANIFEST_BYTES:
         return []
-    return [f"spec: {', '.join(_POD_FIELDS)} are {size} bytes of JSON; a pod takes at most {MAX_MANIFEST_BYTES}"]
+    return [f"spec: {', '.join(POD_FIELDS)} are {size} bytes of JSON; a pod takes at most {MAX_MANIFEST_BYTES}"]

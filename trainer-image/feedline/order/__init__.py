@@ -1,13 +1,14 @@
 """Which rows make batch k of epoch e on rank r: pure functions of seed, epoch, step, rank, world and sizes.
 
 Nothing in here knows a file or a thread. Others take `order` and the shape of an epoch, `Plan`, and of block shuffle
-its `Blocks` and what they cost, `price`.
+its `Blocks` and what they cost, `price`, and of what is divided among ranks without a rest the `share` of each.
 """
 
 from feedline.order.blocks import Blocks
 from feedline.order.full import Order
 from feedline.order.mixing import price
 from feedline.order.plan import LastBatch, Plan
+from feedline.order.shares import share
 from feedline.order.shuffle import VERSION, Shuffle, order
 
-__all__ = ["VERSION", "Blocks", "LastBatch", "Order", "Plan", "Shuffle", "order", "price"]
+__all__ = ["VERSION", "Blocks", "LastBatch", "Order", "Plan", "Shuffle", "order", "price", "share"]

@@ -5,7 +5,8 @@ command line. Others take `pack` and what it returns.
 """
 
 from feedline.pack.columns import Columns
+from feedline.pack.dialect import Dialect
 from feedline.pack.packing import Packed, pack
-from feedline.pack.source import Progress
+from feedline.pack.source import Column, Progress
 
-__all__ = ["Columns", "Packed", "Progress", "pack"]
+__all__ = ["Column", "Columns", "Dialect", "Packed", "Progress", "pack"]

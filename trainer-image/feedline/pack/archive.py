@@ -6,7 +6,6 @@ that hold Python objects are refused: reading them would run code.
 """
 
 import math
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,14 +17,14 @@ from typing import IO, Any, Final
 import numpy as np
 
 from feedline.errors import DataError, FeedlineError
+from feedline.files import parsed_header
 from feedline.pack.npy import NpyWriter, Staging
 from feedline.pack.source import Progress, opened
 
-SUFFIXES: Final = (".npz",)
 _BLOCK_BYTES: Final = 1 << 21
 _MOST_PER_BYTE: Final = 1100
 """Deflate yields at most 1,032 bytes for one (zlib's technical notes); a member that claims more is forged."""
-_VERSIONS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MAX_HEADER: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,8 @@ def unpack(found: dict[str, list[_Member]], staging: Staging, progress: Progress
     done = 0
     writers = {}
     for name, parts in found.items():
-        first = parts[0]
-        shape = first.shape
-        if shape:
-            shape = (sum(part.shape[0] for part in parts), *shape[1:])
-        writer = staging.array(f"{name}.npy", first.dtype.newbyteorder("="), shape)
+        shape, dtype = joined(parts)
+        writer = staging.array(f"{name}.npy", dtype, shape)
         offset = 0
         for part in parts:
             blocks = _fortran_blocks(part, staging.scratch()) if part.fortran else _blocks(part)
@@ -97,6 +93,13 @@ def unpack(found: dict[str, list[_Member]], staging: Staging, progress: Progress
         done += offset
         writers[f"{name}.npy"] = writer
     return writers
+
+
+def joined(parts: Sequence[_Member]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype of an array of some parts, one after the other."""
+    first = parts[0]
+    shape = (sum(part.shape[0] for part in parts), *first.shape[1:]) if first.shape else ()
+    return shape, first.dtype.newbyteorder("=")
 
 
 def _name(path: Path, info: zipfile.ZipInfo) -> str:
@@ -112,16 +115,10 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Mem
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{where} is compressed in a way that NumPy does not write: save the archive anew")
     with archive.open(info) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            if version not in _VERSIONS:
-                raise DataError(f"{where} is of .npy version {version}, which is not read here: save it anew")
-            shape, fortran, dtype = _VERSIONS[version](file)
-        except FeedlineError:
-            raise
-        except (ValueError, TypeError, OverflowError, struct.error) as error:
-            raise DataError(f"{where} is no .npy array, or damaged: save the archive anew") from error
-        start = file.tell()
+        parsed, start = _header(file)
+    if parsed is None:
+        raise DataError(f"{where} is no .npy array, or damaged: save the archive anew")
+    dtype, fortran, shape = parsed
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects, which may run code when read: save it with a plain dtype")
     member = _Member(path, info.filename, shape, fortran and len(shape) > 1, dtype, start)
@@ -129,6 +126,19 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Mem
     if min(shape, default=0) < 0 or member.bytes != info.file_size - start or forged:
         raise DataError(f"{where} holds {info.file_size} bytes, not what its header says: save the archive anew")
     return member
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[np.dtype[Any], bool, tuple[int, ...]] | None, int]:
+    """Return what a member's header says, None where it says nothing, and where its elements begin."""
+    magic = file.read(8)
+    if magic[:6] != b"\x93NUMPY" or magic[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        return None, 0
+    width = 2 if magic[6] == 1 else 4
+    length = int.from_bytes(file.read(width), "little")
+    if length > _MAX_HEADER:
+        return None, 0
+    text = file.read(length)
+    return parsed_header(text, "utf-8" if magic[6] == 3 else "latin-1"), 8 + width + len(text)
 
 
 def _check_continues(before: Sequence[_Member], member: _Member) -> None:

@@ -4,7 +4,7 @@ Pure: it sees column names only, and no file.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ class Columns:
     Attributes
     ----------
     target
-        The labels' column. None: the only one called label, labels, target, class or y, else the last one.
+        The labels' column. None: the one called label, labels, target, class or y, else the last one.
     labelled
         False if there are no labels.
     names
@@ -50,7 +50,7 @@ class Selection:
     found: str
 
 
-def select(wish: Columns, columns: Sequence[str]) -> Selection:
+def select(wish: Columns, columns: Sequence[str], index: Collection[int] = ()) -> Selection:
     """Settle what each column is.
 
     Parameters
@@ -59,6 +59,8 @@ def select(wish: Columns, columns: Sequence[str]) -> Selection:
         What the user says.
     columns
         The columns' names, ``""`` for those of a table without names.
+    index
+        Those that only number the rows, as pandas writes them: left out unless they are named by `wish`.
 
     Raises
     ------
@@ -69,7 +71,10 @@ def select(wish: Columns, columns: Sequence[str]) -> Selection:
         raise UsageError("--target and --no-target exclude each other: leave one out")
     dropped = {_find(text, columns, "--drop") for text in wish.drop}
     names = None if wish.names is None else _find(wish.names, columns, "--names")
-    rest = [index for index in range(len(columns)) if index not in dropped and index != names]
+    numbering = set(index)
+    rest = [
+        index for index in range(len(columns)) if index not in dropped and index != names and index not in numbering
+    ]
     if wish.target is not None:
         target, found = _find(wish.target, columns, "--target"), "--target"
     elif wish.labelled and rest:
@@ -96,7 +101,10 @@ def shown(index: int, columns: Sequence[str]) -> str:
 
 def _default_target(columns: Sequence[str], rest: Sequence[int]) -> tuple[int, str]:
     telling = [index for index in rest if columns[index].lower() in TARGET_NAMES]
-    if len(telling) == 1:
+    if len(telling) > 1:
+        both = " and ".join(shown(index, columns) for index in telling)
+        raise UsageError(f"{both} look like labels by their names: say which by --target")
+    if telling:
         return telling[0], "by its name"
     return rest[-1], "the last one"
 

@@ -8,7 +8,6 @@ kernel's and not this process'. This module knows dtypes and bytes, not where ro
 
 import contextlib
 import errno
-import io
 import math
 import os
 import shutil
@@ -136,7 +135,8 @@ class Staging:
         self._writers: dict[str, NpyWriter] = {}
         self._texts: list[str] = []
         self._hidden: Path | None = None
-        self._refuse_existing()
+        with _storing(out, None):
+            self._refuse_existing()
 
     def _refuse_existing(self) -> None:
         for path in (self._out, *self._out.parents):
@@ -223,10 +223,22 @@ class Staging:
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    buffer = io.BytesIO()
-    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, fields)
-    return buffer.getvalue()
+    """Return the header that `numpy.save` would write, in the oldest version of the format that can hold it."""
+    sizes = tuple(map(int, shape))
+    text = str({"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": sizes})
+    data = text.encode("utf-8" if not _is_latin(text) else "latin-1")
+    version = 3 if not _is_latin(text) else 1 if len(data) + 64 < 1 << 16 else 2
+    prefix = 10 if version == 1 else 12
+    data += b" " * (-(prefix + len(data) + 1) % 64) + b"\n"
+    return b"\x93NUMPY" + bytes((version, 0)) + len(data).to_bytes(prefix - 8, "little") + data
+
+
+def _is_latin(text: str) -> bool:
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _set_aside(fd: int, size: int) -> None:

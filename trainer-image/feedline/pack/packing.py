@@ -4,20 +4,23 @@ Two passes over the sources, in constant memory: the first settles shapes, types
 writes each row to its place. The files get their names when all are whole, or never. No pickle is read or written.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy import typing as npt
 
-from feedline.errors import InputMissingError, UsageError
-from feedline.pack import archive, images, parquet, placement, table
+from feedline.errors import UsageError, edge
+from feedline.pack import archive, images, placement
 from feedline.pack.columns import Columns
+from feedline.pack.dialect import Dialect
+from feedline.pack.kinds import Kind, sources_of
+from feedline.pack.labels import read_classes
 from feedline.pack.npy import NpyWriter, Staging
-from feedline.pack.source import FeatureFormat, Progress, Scan, Source, changed, missing
+from feedline.pack.source import Chunk, Column, FeatureFormat, Progress, Scan, Source, changed, optional_module
 
 __all__ = ["Packed", "PackedFile", "pack"]
 
@@ -38,7 +41,7 @@ class PackedFile:
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` wrote.
+    """What `pack` wrote, or would write.
 
     Attributes
     ----------
@@ -48,35 +51,39 @@ class Packed:
         What the labels were taken from, in words; empty if there are none.
     classes
         The class names, whose index is the label; empty where labels are numbers.
+    columns
+        What became of each column of a table.
+    said
+        What was decided or left out, in sentences that a person should see.
     """
 
     files: tuple[PackedFile, ...]
     target: str = ""
     classes: tuple[str, ...] = ()
-
-
-class _Kind(Enum):
-    TEXT = "text tables"
-    PARQUET = "Parquet files"
-    ARCHIVE = ".npz archives"
-    IMAGES = "folders of images"
+    columns: tuple[Column, ...] = ()
+    said: tuple[str, ...] = ()
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     """Report no progress."""
 
 
+@edge()
 def pack(
     sources: Sequence[str | PathLike[str]],
     out: str | PathLike[str],
     *,
     columns: Columns | None = None,
+    dialect: Dialect | None = None,
+    classes: str | PathLike[str] | None = None,
+    background: str | None = None,
     shape: tuple[int, ...] | None = None,
     dtype: str | None = None,
     scale: float | None = None,
     shuffle_seed: int | None = None,
     split: Mapping[str, float] | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     progress: Progress = _silent,
 ) -> Packed:
     """Write ``features.npy``, ``labels.npy``, ``names.npy`` and, where labels are classes, ``classes.txt``.
@@ -84,17 +91,24 @@ def pack(
     Parameters
     ----------
     sources
-        Files or folders of one kind, read as one: text tables (``.csv``, ``.tsv``, also ``.gz``), ``.parquet``,
-        ``.npz`` (whose arrays keep their names), folders of images with one folder a class.
+        Files or folders of one kind, read as one: text tables (``.csv``, ``.tsv``, also ``.gz`` and ``.zst``),
+        ``.parquet``, folders of these, ``.npz`` (whose arrays keep their names), folders of images with one folder a
+        class.
     out
         The output folder; made if need be.
     columns
         Which column of a table is what; by default the target is the one called so, else the last.
+    dialect
+        How text tables are written.
+    classes
+        A ``classes.txt`` of another set, whose numbers the labels get; each label must be in it.
+    background
+        The colour behind transparent pixels of images, such as ``"white"``.
     shape
         The shape of a row, such as ``(8, 8)``. Images are brought to it: ``(height, width)`` grey,
         ``(height, width, 3)`` colour.
     dtype
-        Of the features: float32 by default, uint8 for images that are not scaled.
+        Of the features: float32 by default; uint8 for images that are not scaled, uint16 for those of 16 bits.
     scale
         A factor for the features, such as ``1 / 255``.
     shuffle_seed
@@ -104,6 +118,8 @@ def pack(
         ``train`` for the rest, become folders in `out`.
     overwrite
         Replace the files of an earlier pack.
+    dry_run
+        Read and check everything, and write nothing.
     progress
         Called with what is being done, how much of it is done, and of how much.
 
@@ -125,33 +141,46 @@ def pack(
     EnvironmentInvalidError
         pyarrow or Pillow is needed and not installed.
     """
-    paths = [Path(source) for source in sources]
+    kind, paths, left_out = sources_of([Path(source) for source in sources])
     folder = Path(out)
-    kind = _kind(paths)
     fractions = dict(split or {})
     placement.check(shuffle_seed, fractions)
     features = FeatureFormat(dtype, scale, shape)
-    wish = columns or Columns()
-    given = {
+    wish, written = columns or Columns(), dialect or Dialect()
+    numbers = {
         "--shape": shape is not None,
         "--dtype": dtype is not None,
         "--scale": scale is not None,
         "--shuffle-seed": shuffle_seed is not None,
         "--split": bool(fractions),
+        "--classes": classes is not None,
     }
-    if kind is _Kind.ARCHIVE:
-        _refuse(kind, {**_column_options(wish), **given})
-        return _pack_archives(paths, folder, overwrite=overwrite, progress=progress)
-    if kind is _Kind.IMAGES:
+    if kind is not Kind.TEXT:
+        _refuse(kind, written.given() | {"--header": wish.header is not None})
+    if kind is not Kind.IMAGES:
+        _refuse(kind, {"--background": background is not None})
+    if kind in (Kind.ARCHIVE, Kind.IMAGES):
         _refuse(kind, _column_options(wish))
+    if kind is Kind.ARCHIVE:
+        _refuse(kind, numbers)
+        return _pack_archives(paths, folder, overwrite=overwrite, dry_run=dry_run, progress=progress)
+    if kind is Kind.IMAGES:
         _check_folders(paths, folder, shuffle_seed, fractions)
-    source = _source(kind, paths, wish, features)
-    return _pack_rows(source, paths, folder, shuffle_seed, fractions, overwrite=overwrite, progress=progress)
+    known = None if classes is None else read_classes(Path(classes))
+    source = _source(kind, paths, wish, written, features, known, background)
+    packed = _pack_rows(
+        source, paths, folder, shuffle_seed, fractions, overwrite=overwrite, dry_run=dry_run, progress=progress
+    )
+    return replace(packed, said=(*packed.said, *left_out))
 
 
-def _pack_archives(paths: Sequence[Path], out: Path, *, overwrite: bool, progress: Progress) -> Packed:
+def _pack_archives(paths: Sequence[Path], out: Path, *, overwrite: bool, dry_run: bool, progress: Progress) -> Packed:
     found = archive.members(paths)
-    with Staging(out, [f"{name}.npy" for name in found], overwrite=overwrite) as staging:
+    staging = Staging(out, [f"{name}.npy" for name in found], overwrite=overwrite)
+    if dry_run:
+        files = {f"{name}.npy": archive.joined(parts) for name, parts in found.items()}
+        return Packed(tuple(PackedFile(out / name, shape, dtype) for name, (shape, dtype) in files.items()))
+    with staging:
         writers = archive.unpack(found, staging, progress)
         staging.commit()
     return Packed(_written(out, writers))
@@ -165,6 +194,7 @@ def _pack_rows(
     fractions: Mapping[str, float],
     *,
     overwrite: bool,
+    dry_run: bool,
     progress: Progress,
 ) -> Packed:
     folders = [placement.REST, *fractions] if fractions else [""]
@@ -172,41 +202,68 @@ def _pack_rows(
     staging = Staging(out, [*owned, CLASSES], overwrite=overwrite)
     scan = source.scan(progress)
     parts = placement.parts(scan.rows, fractions)
-    places = None if seed is None else placement.shuffled(scan.rows, seed)
-    with staging:
-        writers = {part: _writers(staging, part, scan) for part in parts}
-        done = 0
-        for chunk in source.chunks(scan):
-            stop = done + len(chunk.features)
-            if stop > scan.rows:
-                raise changed(paths[0])
-            where = np.arange(done, stop) if places is None else places[done:stop].astype(np.int64)
-            rows = {FEATURES: chunk.features, LABELS: chunk.labels, NAMES: chunk.names}
-            for part, files in writers.items():
-                here = (where >= part.start) & (where < part.stop)
-                for file, writer in files.items():
-                    values = rows[file]
-                    if values is not None:
-                        writer.write(values[here], where[here] - part.start)
-            done = stop
-            progress("Writing", done, scan.rows)
-        if done != scan.rows:
+    places = None if seed is None or dry_run else placement.shuffled(scan.rows, seed)
+    classes = scan.labels.classes if scan.labels else ()
+    if dry_run:
+        for _ in _chunks(source, scan, paths, progress):
+            pass
+    else:
+        with staging:
+            writers = {part: _writers(staging, part, scan) for part in parts}
+            done = 0
+            for chunk in _chunks(source, scan, paths, progress):
+                stop = done + len(chunk.features)
+                _write(chunk, np.arange(done, stop) if places is None else places[done:stop].astype(np.int64), writers)
+                done = stop
+            if classes:
+                staging.text(CLASSES, classes)
+            staging.commit()
+    files = tuple(
+        PackedFile(out / _inside(part.name, file), (part.rows, *shape), dtype)
+        for part in parts
+        for file, (dtype, shape) in _kinds(scan).items()
+    )
+    return Packed(files, scan.target, classes, source.columns(), source.said())
+
+
+def _chunks(source: Source, scan: Scan, paths: Sequence[Path], progress: Progress) -> Iterator[Chunk]:
+    """Yield a source's chunks, as many rows in all as the scan found."""
+    done = 0
+    for chunk in source.chunks(scan):
+        done += len(chunk.features)
+        if done > scan.rows:
             raise changed(paths[0])
-        classes = scan.labels.classes if scan.labels else ()
-        if classes:
-            staging.text(CLASSES, classes)
-        staging.commit()
-    files = {_inside(part.name, file): writer for part, some in writers.items() for file, writer in some.items()}
-    return Packed(_written(out, files), scan.target, classes)
+        progress("Writing", done, scan.rows)
+        yield chunk
+    if done != scan.rows:
+        raise changed(paths[0])
 
 
-def _writers(staging: Staging, part: placement.Part, scan: Scan) -> dict[str, NpyWriter]:
+def _write(
+    chunk: Chunk, where: npt.NDArray[np.integer[Any]], writers: Mapping[placement.Part, Mapping[str, NpyWriter]]
+) -> None:
+    """Put the rows of a chunk to their places."""
+    rows = {FEATURES: chunk.features, LABELS: chunk.labels, NAMES: chunk.names}
+    for part, files in writers.items():
+        here = slice(None) if len(writers) == 1 else (where >= part.start) & (where < part.stop)
+        for file, writer in files.items():
+            values = rows[file]
+            if values is not None:
+                writer.write(values[here], where[here] - part.start)
+
+
+def _kinds(scan: Scan) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Return dtype and row shape of each file of a part."""
     kinds = {FEATURES: (scan.dtype, scan.row_shape), NAMES: (np.dtype(f"U{scan.name_width}"), ())}
     if scan.labels is not None:
         kinds[LABELS] = (scan.labels.dtype, ())
+    return dict(sorted(kinds.items()))
+
+
+def _writers(staging: Staging, part: placement.Part, scan: Scan) -> dict[str, NpyWriter]:
     return {
         file: staging.array(_inside(part.name, file), dtype, (part.rows, *shape))
-        for file, (dtype, shape) in sorted(kinds.items())
+        for file, (dtype, shape) in _kinds(scan).items()
     }
 
 
@@ -218,41 +275,23 @@ def _written(out: Path, writers: Mapping[str, NpyWriter]) -> tuple[PackedFile, .
     return tuple(PackedFile(out / name, writer.shape, writer.dtype) for name, writer in writers.items())
 
 
-def _source(kind: _Kind, paths: Sequence[Path], wish: Columns, features: FeatureFormat) -> Source:
-    if kind is _Kind.TEXT:
-        return table.CsvSource(paths, wish, features)
-    if kind is _Kind.PARQUET:
-        return parquet.ParquetSource(paths, wish, features)
-    return images.ImageSource(paths, features)
+def _source(
+    kind: Kind,
+    paths: Sequence[Path],
+    wish: Columns,
+    dialect: Dialect,
+    features: FeatureFormat,
+    classes: tuple[str, ...] | None,
+    background: str | None,
+) -> Source:
+    if kind is Kind.IMAGES:
+        return images.ImageSource(paths, features, background=background, classes=classes)
+    optional_module("pyarrow", "pyarrow", "tables")
+    from feedline.pack import parquet, table, text
 
-
-def _kind(paths: Sequence[Path]) -> _Kind:
-    if not paths:
-        raise UsageError("nothing to pack: name sources, then the output folder, as in feedline pack data.csv out/")
-    kinds = {path: _kind_of(path) for path in paths}
-    first = kinds[paths[0]]
-    for path, kind in kinds.items():
-        if kind is not first:
-            raise UsageError(f"{path} is of another kind than {paths[0]}: pack {kind.value} and {first.value} apart")
-    return first
-
-
-def _kind_of(path: Path) -> _Kind:
-    try:
-        path.stat()
-    except OSError as error:
-        raise missing(path, error) from error
-    if path.is_dir():
-        return _Kind.IMAGES
-    name = path.name.lower()
-    suffixes = {_Kind.TEXT: table.SUFFIXES, _Kind.PARQUET: parquet.SUFFIXES, _Kind.ARCHIVE: archive.SUFFIXES}
-    for kind, known in suffixes.items():
-        if name.endswith(known):
-            if not path.is_file():
-                raise InputMissingError(f"{path} is no regular file, and sources are read twice: save it to a file")
-            return kind
-    every = ", ".join(suffix for known in suffixes.values() for suffix in known)
-    raise UsageError(f"{path} is of no kind that can be packed: give {every}, or a folder of images by class")
+    is_text = kind is Kind.TEXT
+    tables = text.TextTables(paths, dialect, wish.header) if is_text else parquet.ParquetTables(paths)
+    return table.TableSource(paths, tables, wish, features, dialect=dialect, classes=classes, suffixes=kind.suffixes)
 
 
 def _column_options(wish: Columns) -> dict[str, bool]:
@@ -261,14 +300,13 @@ def _column_options(wish: Columns) -> dict[str, bool]:
         "--no-target": not wish.labelled,
         "--names": wish.names is not None,
         "--drop": bool(wish.drop),
-        "--header": wish.header is not None,
     }
 
 
-def _refuse(kind: _Kind, options: Mapping[str, bool]) -> None:
+def _refuse(kind: Kind, options: Mapping[str, bool]) -> None:
     for option, given in options.items():
         if given:
-            raise UsageError(f"{option} does not go with {kind.value}: leave it out")
+            raise UsageError(f"{option} does not go with {kind.title}: leave it out")
 
 
 def _check_folders(paths: Sequence[Path], out: Path, seed: int | None, fractions: Mapping[str, float]) -> None:

@@ -24,17 +24,14 @@ from feedline.errors import (
     StorageError,
     UsageError,
 )
+from feedline.pack.narrowing import DTYPES
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 """Called with what is done (``"Reading"``, ``"Writing"``), how much of it, and of how much."""
 
-CHUNK_CELLS: Final = 1 << 16
-"""Cells held at a time: a Python string and a float each, so about 8 MB."""
 MAX_NAME: Final = 1024
 """Characters of a name. Names are stored at a fixed width, so one long name costs that much in every row."""
-DTYPES: Final = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "int32")
-"""Feature types on offer: those that a float64 holds exactly."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Labels:
     dtype
         int32 for integers and classes (int64 where 32 bits do not suffice), float32 for other numbers.
     classes
-        The class names in sorted order, whose index is the label; empty where labels are numbers.
+        The class names in the order of their numbers; empty where labels are numbers.
     """
 
     dtype: np.dtype[Any]
@@ -56,6 +53,33 @@ class Labels:
     def numbers(self) -> dict[str, int]:
         """The number of each class."""
         return {name: number for number, name in enumerate(self.classes)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What became of a column of a table.
+
+    Attributes
+    ----------
+    number, name
+        Its number from 1, and its name, ``""`` where the table has none.
+    kind
+        What it holds: ``number``, ``integer``, ``class``, ``text``, or the type that the file gives it.
+    role
+        ``feature``, ``labels``, ``names``, ``left out``, or ``row index, left out``.
+    low, high
+        The least and the greatest number; None where there are none.
+    missing
+        Cells without a number.
+    """
+
+    number: int
+    name: str
+    kind: str
+    role: str
+    low: float | None = None
+    high: float | None = None
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +126,12 @@ class Source(Protocol):
     def chunks(self, scan: Scan) -> Iterator[Chunk]:
         """Read everything again and yield the rows."""
 
+    def columns(self) -> tuple[Column, ...]:
+        """Return what became of the columns, once all chunks were taken; nothing where there are none."""
+
+    def said(self) -> tuple[str, ...]:
+        """Return what was decided or left out, once all chunks were taken, in sentences that a person should see."""
+
 
 @dataclass(frozen=True)
 class FeatureFormat:
@@ -110,7 +140,7 @@ class FeatureFormat:
     Attributes
     ----------
     dtype
-        One of `DTYPES`, or None for the kind's own default.
+        One of `narrowing.DTYPES`, or None for the kind's own default.
     scale
         A factor, or None.
     row_shape
@@ -148,39 +178,6 @@ class FeatureFormat:
             )
         return shape
 
-    def convert(self, values: Array, dtype: np.dtype[Any], where: Callable[[int, int], str]) -> Array:
-        """Scale and cast.
-
-        Parameters
-        ----------
-        values
-            ``[k, width]`` numbers.
-        dtype
-            The type to cast to.
-        where
-            Says where the number at (row of `values`, column of `values`) came from.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``[k, width]`` of `dtype`.
-
-        Raises
-        ------
-        DataError
-            A number does not fit `dtype`: too large, or a fraction or NaN in an integer type.
-        """
-        scaled = values if self.scale is None else values * self.scale
-        with np.errstate(over="ignore", invalid="ignore"):
-            cast = scaled.astype(dtype)
-        lost = (np.isfinite(scaled) & ~np.isfinite(cast)) if dtype.kind == "f" else (cast != scaled)
-        if lost.any():
-            row, column = np.argwhere(lost)[0].tolist()
-            raise DataError(
-                f"{where(row, column)}: {scaled[row, column]} does not fit {dtype}: correct it, or choose --dtype"
-            )
-        return cast
-
 
 def stems(paths: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
     """Return what the rows of each source are called: its file name without the suffix, its path where two agree."""
@@ -196,8 +193,8 @@ def _without(name: str, suffixes: Sequence[str]) -> str:
 
 def row_names(stem: str, first: int, count: int, rows: int) -> list[str]:
     """Name rows by where they come from, ``STEM-000123``: the row's number in its source, counted from 0."""
-    digits = max(6, len(str(rows - 1)))
-    return [f"{stem}-{row:0{digits}}" for row in range(first, first + count)]
+    pattern = f"{stem.replace('%', '%%')}-%0{max(6, len(str(rows - 1)))}d"
+    return [pattern % row for row in range(first, first + count)]
 
 
 def changed(path: Path) -> DataError:

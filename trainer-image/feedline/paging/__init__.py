@@ -1,7 +1,8 @@
 """Rows into memory ahead of need: what is cold is read, what is warm is touched, what comes once passes by the cache.
 
 A governor decides by what is seen, each way is one file of `ways/`. Nothing in here knows a batch, an order or a
-framework. Others take `PageIn` and what it is told, what `survey` would choose, and what the machine gives.
+framework. Others take `PageIn` and what it is told, what `survey` would choose, what the machine gives, and memory in
+large pages.
 """
 
 from feedline.paging.disk import (
@@ -13,6 +14,7 @@ from feedline.paging.disk import (
     reads_per_second,
 )
 from feedline.paging.governor import WORDS, Choice, fits, slots_ahead
+from feedline.paging.large_pages import in_large_pages
 from feedline.paging.limits import Limits, limits_of
 from feedline.paging.pagein import PageIn, survey
 from feedline.paging.residency import resident_bytes
@@ -29,6 +31,7 @@ __all__ = [
     "copied_bytes_per_second",
     "disk_limits",
     "fits",
+    "in_large_pages",
     "largest_file",
     "limits_of",
     "reads_per_second",

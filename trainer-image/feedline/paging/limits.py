@@ -35,9 +35,7 @@ def limits_of(arrays: Arrays, threads: int, memory_bytes: int) -> Limits:
     cold = [array for array, evidence in unseen if array.mapped and not is_small(evidence)]
     if fits(arrays.bytes, memory_bytes) or not cold:
         return Limits(memcpy)
-    largest, widest = max(
-        ((part, array) for array in cold for part in array.mapped), key=lambda each: each[0].rows.nbytes
-    )
+    largest, widest = max(((part, array) for array in cold for part in array.mapped), key=lambda each: each[0].bytes)
     try:
         disk = disk_limits(largest.file.path, widest.row_bytes, seconds=0.5)
     except FeedlineError:

@@ -60,6 +60,8 @@ class PageIn:
             return Kept(array, governor.choose(unseen))
         if arrays.residency == "read":
             return Remote(array, Choice("read", "loader.residency is Read"), self._readers)
+        if not array.is_mapped:
+            return Remote(array, Choice("read", "its file system does not allow files to be mapped"), self._readers)
         if is_on_network(unseen):
             return Remote(array, governor.choose(unseen), self._readers)
         if self._one_pass is not None:

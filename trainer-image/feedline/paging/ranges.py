@@ -61,7 +61,6 @@ def pieces(starts: NDArray[np.intp], stops: NDArray[np.intp]) -> tuple[NDArray[n
 def in_order(array: Array, size: int) -> Iterator[tuple[File, int, int]]:
     """Yield the bytes of an array's files in pieces, whole pages: file, start and stop of each."""
     for part in array.mapped:
-        first = part.file.header.offset + part.first * part.file.header.row_bytes
-        end = first + part.rows.nbytes
+        first, end = part.offset, part.offset + part.bytes
         for start in range(first & -PAGE, end, size):
             yield part.file, start, min(start + size, end)

@@ -10,7 +10,6 @@ another user and the volume's group may only read. So each file is first asked a
 cannot be in memory: where the kernel says that it is, nothing is known.
 """
 
-import ctypes
 import mmap
 import os
 from bisect import bisect_right
@@ -21,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from feedline.files import Arrays, File
+from feedline.files import MAP_FAILED, Arrays, File, libc
 
 _WINDOWS = 256
 _WINDOW_BYTES = 128 << 10
@@ -32,13 +31,6 @@ _FAR_BYTES = 1 << 30
 
 _PAGE = mmap.PAGESIZE
 _TOLD: WeakKeyDictionary[File, bool] = WeakKeyDictionary()
-
-_libc = ctypes.CDLL(None)  # releases the GIL for every call
-_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Window(NamedTuple):
@@ -60,17 +52,17 @@ def resident_bytes(arrays: Arrays) -> int | None:
         does not tell.
     """
     mapped = [part for array in arrays.values() for part in array.mapped]
-    looked_at = windows([part.rows.nbytes for part in mapped])
+    looked_at = windows([part.bytes for part in mapped])
     if not all(is_told(mapped[part].file) for part in {window.part for window in looked_at}):
         return None
     shares = 0.0
     for window in looked_at:
-        first = mapped[window.part].rows.__array_interface__["data"][0]
+        first = mapped[window.part].file.address + mapped[window.part].offset
         share = _resident_share(first + window.start, first + window.stop)
         if share is None:
             return None
         shares += window.weight * share
-    in_files = sum(part.rows.nbytes for part in mapped)
+    in_files = sum(part.bytes for part in mapped)
     places = sum(window.weight for window in looked_at)
     return arrays.bytes - in_files + (round(in_files * shares / places) if places else 0)
 
@@ -112,19 +104,19 @@ def is_told(file: File) -> bool:
 def _tells_truth(descriptor: int) -> bool:
     """Ask about a page that cannot be in memory, far behind the end of the file."""
     offset = (os.fstat(descriptor).st_size // _FAR_BYTES + 2) * _FAR_BYTES
-    address = _libc.mmap(None, _PAGE, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
-    if address == _MAP_FAILED:
+    address = libc.mmap(None, _PAGE, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
+    if address == MAP_FAILED:
         return False
     try:
         return _resident_share(address, address + _PAGE) == 0
     finally:
-        _libc.munmap(address, _PAGE)
+        libc.munmap(address, _PAGE)
 
 
 def _resident_share(start: int, stop: int) -> float | None:
     """Return which share of the pages from address `start` to `stop` is in memory; None where that is refused."""
     start -= start % _PAGE
     pages = np.empty(-(-(stop - start) // _PAGE), np.uint8)
-    if _libc.mincore(start, stop - start, pages.ctypes.data) != 0:
+    if libc.mincore(start, stop - start, pages.ctypes.data) != 0:
         return None
     return int(np.count_nonzero(pages & 1)) / len(pages)
