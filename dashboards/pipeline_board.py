@@ -25,6 +25,8 @@ from panels import STALL, Column, Query, Steps, bars, buckets, grid, lines, name
 from states import GROUPS, alternatives
 
 _NO_TRAINER = "No trainer was scraped"
+_NO_CHECKPOINTS = "No checkpoint yet, nothing is saved, or no trainer was scraped"
+_NO_SAVING = "Nothing is saved, or no trainer was scraped"
 _NO_TIME = "No trainer was scraped, or its waiting cannot be seen (steps_per_execution above 1)"
 
 
@@ -54,6 +56,8 @@ def board() -> model.Dashboard:
     frame.line(7, *pipeline_causes.gpu())
     frame.row("Training")
     frame.line(7, *_training())
+    frame.row("Checkpoints")
+    frame.line(7, *_checkpoints())
     frame.row("Pod")
     frame.line(8, *pipeline_causes.pod())
     frame.row("Reports of ended pipelines")
@@ -216,6 +220,48 @@ def _training() -> list[model.Panel]:
             description="Rows handed to the loop, of the training and of the validation split.",
             unit=units.RowsPerSecond,
             no_value=_NO_TRAINER,
+        ),
+    ]
+
+
+def _checkpoints() -> list[model.Panel]:
+    def newest_of(gauge: str) -> str:
+        return f"max {BY_PIPELINE} (feedline_trainer_checkpoint_{gauge}{where(PIPELINE)})"
+
+    def grew(function: str, counter: str) -> str:
+        return f"sum {BY_PIPELINE} ({function}(feedline_trainer_checkpoint_{counter}_total{where(PIPELINE)}[{RATE}]))"
+
+    return [
+        lines(
+            "Age of the newest checkpoint",
+            Query(f"time() - {newest_of('last_timestamp_seconds')}", "age"),
+            Query(f"3 * {newest_of('interval_seconds')}", "three intervals"),
+            description="What would be trained once more if the pod ended now, at most. Above three intervals for 5 "
+            "minutes the alert FeedlineCheckpointStale fires; after a restart it counts from the start of the process.",
+            unit=units.Seconds,
+            no_value=_NO_CHECKPOINTS,
+            colors={"age": "blue", "three intervals": "red"},
+        ),
+        lines(
+            "Checkpoints: blocked and writing",
+            Query(grew("rate", "blocked_seconds"), "blocked"),
+            Query(grew("rate", "write_seconds"), "writing"),
+            description="The share of the time in which the training stands still while its state is copied, which is "
+            "what saving costs, and the share in which a checkpoint is being written beside it. A write is added when "
+            "it is done, so that a long one is a peak.",
+            unit=units.PercentUnit,
+            no_value=_NO_SAVING,
+            colors={"blocked": "orange", "writing": "blue"},
+        ),
+        bars(
+            "Failed or skipped checkpoints",
+            Query(grew("increase", "failures"), "failed"),
+            Query(grew("increase", "skipped"), "skipped"),
+            description="Failed: could not be written, and the log says why; the training goes on. Skipped: was due "
+            "while the one before was still being written; a longer everySeconds, or a faster disk, ends that.",
+            unit=units.Short,
+            no_value=_NO_SAVING,
+            colors={"failed": "red", "skipped": "orange"},
         ),
     ]
 

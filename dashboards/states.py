@@ -18,7 +18,7 @@ WAITING: Final = Group(1, "Waiting", "yellow", ("Pending", "Queued", "Starting")
 SUSPENDED: Final = Group(2, "Suspended", "text", ("Suspended",))
 IN_TROUBLE: Final = Group(3, "In trouble", "orange", ("Retrying", "ImagePullFailed"))
 RUNNING: Final = Group(4, "Running", "blue", ("Running",))
-COMPLETED: Final = Group(5, "Completed", "green", ("Completed",))
+COMPLETED: Final = Group(5, "Completed", "green", ("Completed", "Stopped"))
 FAILED: Final = Group(
     6,
     "Failed",

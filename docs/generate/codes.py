@@ -20,8 +20,8 @@ from feedline_operator.reconcile.attempts import OUT_OF_MEMORY
 EXIT_MEANINGS = {
     ExitCode.OK: "The training reached its limit, or the training function returned early.",
     ExitCode.TEMPORARY: "It failed for a reason that may pass.",
-    ExitCode.INTERRUPTED: "Ctrl-C: the report is written, then the process ends.",
-    ExitCode.TERMINATED: "SIGTERM: the step at hand is finished, the report is written, then the process ends.",
+    ExitCode.INTERRUPTED: "Ctrl-C: the step at hand is finished, checkpoint and report are written, then it ends.",
+    ExitCode.TERMINATED: "SIGTERM: the step at hand is finished, checkpoint and report are written, then it ends.",
 }
 """What the errors' own docstrings do not say."""
 
@@ -47,6 +47,7 @@ STATES = {
     outcome.RETRYING: "An attempt ended, and another one follows. The message says how it ended.",
     outcome.IMAGE_PULL_FAILED: "The trainer's image or an image volume cannot be pulled; Kubernetes goes on trying.",
     outcome.COMPLETED: "The training is done. `status.report` has the final numbers.",
+    outcome.STOPPED: "It was ended early by `spec.stop`, saved where it has an output. A success.",
     outcome.INVALID_SPEC: "The spec cannot be run, in a way that the schema does not see, or exit code 64.",
     REASONS[ExitCode.DATA]: "A file is wrong or missing: exit codes 65 and 66.",
     REASONS[ExitCode.USER_ERROR]: "The training function raised: exit code 70.",
@@ -59,6 +60,8 @@ STATES = {
 }
 """What each reason of the condition Succeeded means, in the order of a life."""
 
+_GOOD = (outcome.COMPLETED, outcome.STOPPED)
+
 CONDITIONS = {
     conditions.SUCCEEDED: "The summary: Unknown while the pipeline is active, then True or False for good. The column "
     "STATE is its reason.",
@@ -66,6 +69,9 @@ CONDITIONS = {
     conditions.PODS_READY: "True while a container trains. The reason is that of Succeeded.",
     conditions.INPUT_BOUND: "Whether the training waits for its data. The reason is the cause, in the table below; "
     "NoNumbers while the trainer has not been asked yet.",
+    conditions.CHECKPOINTS_HEALTHY: "Whether the training could go on from what it has saved: True with Saved, or "
+    "NothingDue before the first checkpoint. False with Failing (what, and since when), Stale (none for three "
+    "intervals) or GraceTooShort (with both numbers). Unknown with NoOutput, NotUsed or NoNumbers.",
     conditions.SUSPENDED: "Whether `spec.suspend` is in force: True with the reason Suspended, or Suspending while the "
     "Job is still being deleted; else False, NotSuspended.",
 }
@@ -91,9 +97,15 @@ because another attempt cannot cure it; every other one but 0 is retried, up to 
 AFTER_EXIT_CODES = """\
 The reason and the message are in the report too: `--report`, `status.report`, `status.attempts`.
 
-A code that is not listed is retried as well. Two of them have a meaning: 137 with Kubernetes' word OOMKilled is the
-reason `{out_of_memory}`, and 135 (SIGBUS) is `{data_invalid}`: a mapped file was cut short. Write data to a new file
-and rename it, never into a file that is being read.
+A code that is not listed is retried as well. Those above 128 are 128 and the number of the signal that ended the
+process, a program of yours, or a process that helps, such as a worker of a DataLoader: the run then ends as if it had
+been killed itself, with the reason `Killed`, and the message names the process and the signal. Two of them say more.
+137 (SIGKILL) is what the kernel does where memory is short, and where Kubernetes says OOMKilled the reason is
+`{out_of_memory}`; 135 (SIGBUS) is `{data_invalid}`: a mapped file was cut short. Write data to a new file and rename
+it, never into a file that is being read.
+
+A process pool (`concurrent.futures`) does not say how its process ended, so that a broken one is 75. What a worker
+*raises* keeps its code: 70 for code of yours.
 
 The other commands use the same numbers; [each one](cli.md) lists its own.
 """
@@ -165,7 +177,7 @@ def exit_codes() -> list[str]:
 
 def stands() -> list[str]:
     """Return the page of conditions and reasons."""
-    status = dict.fromkeys(STATES, "Unknown") | dict.fromkeys(_REMEDIES, "False") | {outcome.COMPLETED: "True"}
+    status = dict.fromkeys(STATES, "Unknown") | dict.fromkeys(_REMEDIES, "False") | dict.fromkeys(_GOOD, "True")
     remedies = {each: text.format(name="NAME") for each, text in _REMEDIES.items()}
     causes = BEFORE_CAUSES.format(
         above=input_bound.TRUE_ABOVE_PERMILLE,

@@ -1,7 +1,8 @@
 """Writes docs/reference/metrics.md: every series of the trainer and of the operator, as their registries have them.
 
 A run over a few rows and an operator that was told of two pipelines are asked for what `/metrics` would show; no name,
-type or help is written here. So that no framework need be installed, the run gets the feed's own numpy batches.
+type or help is written here. So that no framework need be installed, the run gets the feed's own numpy batches, and
+what it saves is an array of numpy.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from prometheus_client import Metric
 
 from feedline import manifest
 from feedline.contract import LABEL_BACKEND, LABEL_PIPELINE, METRICS_PORT, METRICS_PORT_NAME
-from feedline.training import backends, sources
+from feedline.training import Output, backends, sources
 from feedline.training.run import Run
 from feedline.training.timeline import HostClock
 from feedline_operator import settings
@@ -90,6 +91,10 @@ A duration, a loss or a learning rate is there once it is known. `feedline_train
 steps in one call of Keras, a generator behind Keras' own queue) the durations are left out rather than guessed. The
 states `done` and `failed` last for a moment only: then the process has ended, and the operator has the report.
 `feedline run --metrics-port {METRICS_PORT}` serves the same on a laptop.
+
+Where there is an output, `feedline_trainer_checkpoint_*` is there from `run.checkpoint` on (Keras: once `fit` begins):
+`_last_step` and `_last_timestamp_seconds` once there is a checkpoint, and `_interval_seconds` where
+`train.checkpoint.everySeconds` is not 0. The counters begin anew with each pod.
 """
 OPERATOR = """\
 Series with labels begin with their first event, but for `feedline_operator_reconcile_total`, which has every result
@@ -154,14 +159,30 @@ def of_a_run() -> list[Metric]:
     with tempfile.TemporaryDirectory() as folder, without_a_framework():
         np.save(Path(folder, "features.npy"), np.zeros((ROWS, 4), np.float32))
         np.save(Path(folder, "labels.npy"), np.zeros(ROWS, np.int32))
-        run = Run(manifest.from_pod(json.dumps(both), "metrics"), {"data": Path(folder)})
+        document, output = manifest.from_pod(json.dumps(both), "metrics"), Output(Path(folder, "output"))
+        output.begin(document)
+        run = Run(document, {"data": Path(folder)}, output)
         try:
+            run.checkpoint(model=Weights())
             for _ in run.epochs():
                 for _ in run.train:
                     run.report(loss=0.5, learning_rate=0.001)
+            run.ended(None)
             return list(run.metrics.registry.collect())
         finally:
             run.close()
+            output.close()
+
+
+class Weights:
+    """What is saved of a run: an object with a state, of no framework."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+        return {"weights": np.zeros(4, np.float32)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state back; there is none here."""
 
 
 @contextlib.contextmanager

@@ -24,6 +24,6 @@ def train(run: feedline.Run) -> None:
         epochs=run.max_epochs,
         steps_per_epoch=run.steps_per_epoch,
         validation_data=run.validation_dataset,
-        callbacks=run.callbacks,  # keep the limits, report the logs, tell waiting from working
+        callbacks=run.callbacks,  # keep the limits, report the logs, save and restore
         verbose=0,
     )

@@ -15,6 +15,7 @@ def train(run: feedline.Run) -> None:
         nn.Linear(32 * 4 * 4, 10),
     ).to(run.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=run.parameters["learningRate"])
+    run.checkpoint(model=model, optimizer=optimizer)  # goes on from what was saved, and saves from now on
     for _ in run.epochs():
         for batch in run.train:  # one epoch of dicts of tensors, on run.device
             loss = nn.functional.cross_entropy(model(batch["features"].unsqueeze(1)), batch["labels"].long())

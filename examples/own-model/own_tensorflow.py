@@ -28,6 +28,7 @@ def train(run: feedline.Run) -> None:
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
+    run.checkpoint(model=model, optimizer=optimizer)  # goes on from what was saved, and saves from now on
     for _ in run.epochs():
         for batch in run.train:  # one epoch of dicts of eager tensors
             loss = step(batch["features"], batch["labels"])

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from feedline.contract import API_GROUP, API_VERSION, KIND
+from feedline.contract import API_GROUP, API_VERSION, FOLLOWING_EVENTS, KIND
 from feedline_operator.cluster import Cluster
 from feedline_operator.ratelimit import TokenBucket
 from feedline_operator.reconcile import Transition, Warned
@@ -22,6 +23,7 @@ _LISTS_PER_SECOND: Final = 5
 _LISTS_AT_ONCE: Final = 10
 # In the pod's own status, and fresher there.
 _KNOWN_OTHERWISE: Final = frozenset({"FailedScheduling", "Failed", "BackOff"})
+_FOLLOWING: Final = re.compile("|".join(FOLLOWING_EVENTS), re.IGNORECASE)
 
 
 def event_body(pipeline: Mapping[str, Any], transition: Transition, component: str, instance: str) -> dict[str, Any]:
@@ -69,7 +71,10 @@ class EventReader:
         self._next.pop(key, None)
 
     async def read(self, key: Key, uids: tuple[str, ...]) -> tuple[tuple[Warned, ...] | None, float]:
-        """Return the warnings, newest first, and in how many seconds to ask again; None where it is too soon to ask."""
+        """Return the warnings, and in how many seconds to ask again; None where it is too soon to ask.
+
+        Causes come first, before what only follows from them, and of these the newest.
+        """
         now = asyncio.get_running_loop().time()
         due, delay = self._next.get(key, (now, _FIRST_DELAY))
         if now < due:
@@ -83,8 +88,10 @@ class EventReader:
 
 def _warnings(events: list[Mapping[str, Any]]) -> tuple[Warned, ...]:
     newest = sorted(events, key=_time, reverse=True)
+    # Time-outs follow from what failed before, are told again and again, and may bear the same reason.
+    causes_first = sorted(newest, key=lambda event: bool(_FOLLOWING.search(event.get("message") or "")))
     by_reason: dict[str, Warned] = {}
-    for event in newest:
+    for event in causes_first:
         reason = clean(event.get("reason") or "", 64)
         if reason not in _KNOWN_OTHERWISE:
             by_reason.setdefault(reason, Warned(reason, clean(event.get("message") or reason)))

@@ -11,17 +11,29 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, get_type_hints
 
-from feedline.contract import MAX_REPORT_VALUES, Percentiles, Report, Verdict
+from feedline.contract import (
+    MAX_CURVE_POINTS,
+    MAX_REPORT_VALUES,
+    CheckpointReport,
+    ObjectiveReport,
+    Percentiles,
+    RanksReport,
+    Report,
+    Verdict,
+)
 
 MAX_REPORT_BYTES: Final = 16 * 1024
 """More than a report has (a termination message ends at 4,096 bytes), and little enough to read at once."""
 MAX_MESSAGE_CHARACTERS: Final = 1024
 _MAX_INTEGER: Final = 2**63 - 1
 # As in the CRD, which would refuse the whole status for one field beyond them.
-_MAX_INTEGERS: Final = {"exitCode": 255, "waitPermille": 1000}
+_MAX_INTEGERS: Final = {"exitCode": 255, "waitPermille": 1000, "othersPermille": 1000, "everySeconds": 2**31 - 1}
+_TIMES: Final = frozenset({"observedTime", "time", "failingSince"})
+_NUMBERS: Final = frozenset({"value", "best"})
 _MAX_CHARACTERS: Final = {"pipeline": 63, "backend": 16, "engine": 16, "reason": 64, "message": 1024, "cause": 32}
 # At most 64 characters, as in the CRD.
 _NUMBER: Final = re.compile(r"(?ai:nan|[+-]?inf(inity)?|[+-]?\d{1,28}(\.\d{0,28})?(e[+-]?\d{1,4})?)")
+_STEP: Final = re.compile(r"[0-9]{1,19}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
@@ -83,8 +95,10 @@ def _integer(name: str, value: Any) -> int | None:
 def _string(name: str, value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    if name == "observedTime":
+    if name in _TIMES:
         return _time(value)
+    if name in _NUMBERS:
+        return value if _NUMBER.fullmatch(value) else None
     return clean(value, _MAX_CHARACTERS.get(name, MAX_MESSAGE_CHARACTERS))
 
 
@@ -116,11 +130,26 @@ def _values(_: str, value: Any) -> dict[str, str] | None:
     return dict(list(kept.items())[:MAX_REPORT_VALUES]) or None
 
 
+def _curve(_: str, value: Any) -> list[str] | None:
+    if not isinstance(value, list):
+        return None
+    return [point for point in value[:MAX_CURVE_POINTS] if isinstance(point, str) and _is_point(point)] or None
+
+
+def _is_point(point: str) -> bool:
+    step, _, value = point[:128].partition(":")
+    return bool(_STEP.fullmatch(step)) and bool(_NUMBER.fullmatch(value))
+
+
 _READERS: Final[dict[Any, Callable[[str, Any], Any]]] = {
     int: _integer,
     str: _string,
     bool: _truth,
     Percentiles: _nested(Percentiles),
     Verdict: _nested(Verdict),
+    CheckpointReport: _nested(CheckpointReport),
+    ObjectiveReport: _nested(ObjectiveReport),
+    RanksReport: _nested(RanksReport),
+    list[str]: _curve,
     dict[str, str]: _values,
 }

@@ -93,8 +93,16 @@ def test_the_chart_of_the_commit_before_is_upgraded_and_pipelines_are_not_touche
     installed.apply({**PIPELINE, "metadata": {"name": "digits", "namespace": namespace}})
     pipeline = installed.get("tp", "digits", "-n", namespace)
     chart.install(installed, IMAGES, wait=False)
-    assert installed.get("tp", "digits", "-n", namespace) == pipeline
+    # A newer schema may have fields with defaults that the older one has not, and the server fills them in where it reads.
+    assert of_before(installed.get("tp", "digits", "-n", namespace), pipeline) == pipeline
     assert "REVISION: 2" in helm("status", RELEASE, "--namespace", NAMESPACE, cluster=installed).stdout
+
+
+def of_before(now, before):
+    """Return what is now in the fields that were there before."""
+    if not isinstance(now, dict) or not isinstance(before, dict):
+        return now
+    return {field: of_before(value, before[field]) for field, value in now.items() if field in before}
 
 
 def earlier_chart(folder):

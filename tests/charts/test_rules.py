@@ -103,7 +103,7 @@ def test_the_alerts_know_every_reason_of_a_pipeline():
     assert waits == others, "what is waiting, and what ends it"
     assert waits | {"Running", "Queued", "Suspended"} == unknown
     assert matched("FeedlinePipelineFailed") == [false]
-    assert true == {"Completed"}
+    assert true == {"Completed", "Stopped"}
 
 
 def matched(alert):

@@ -43,7 +43,8 @@ def test_the_report_file_has_the_contract_s_fields_and_integers_only(project):
     report = project.run("spec.train.entrypoint=feedline.models:train").report
     # Of data that fit into memory nothing is held against the disk.
     of_the_disk = {"diskRandomLimitPermille", "diskSequentialLimitPermille"}
-    assert set(report) == set(Report.__annotations__) - of_the_disk
+    # Nor has this one an objective, or gone on from anywhere, or other ranks.
+    assert set(report) == set(Report.__annotations__) - of_the_disk - {"objective", "fromStep", "ranks"}
     flat = [report, *(report[name] for name in ("fetchMicros", "stepMicros"))]
     numbers = [value for part in flat for value in part.values() if not isinstance(value, str | dict)]
     assert {type(number) for number in numbers} == {int}
@@ -66,11 +67,28 @@ def test_a_failed_run_leaves_a_valid_report_too(project):
     assert set(report) <= set(Report.__annotations__)
 
 
-def test_a_report_that_cannot_be_written_is_said_and_spoils_no_run(project):
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(project):
     ended = project.run(arguments=["--report", str(project.folder / "nowhere" / "report.json")])
+    assert ended.code == 64
+    assert "--report " in ended.errors
+    assert "cannot be written (No such file or directory)" in ended.errors
+    assert ended.report == {}
+
+
+def test_a_report_that_can_no_longer_be_written_is_said_and_spoils_no_run(project):
+    (project.folder / "reports").mkdir()
+    code = """
+        import shutil
+        from pathlib import Path
+
+        def train(run):
+            for batch in run.train:
+                pass
+            shutil.rmtree(Path(__file__).parent / "reports")
+    """
+    ended = project.run(arguments=["--report", str(project.folder / "reports" / "report.json")], code=code)
     assert ended.code == 0
     assert "the report cannot be written to" in ended.errors
-    assert "No such file or directory" in ended.errors
 
 
 def test_set_changes_the_run(project):

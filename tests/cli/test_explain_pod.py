@@ -1,12 +1,17 @@
-"""`feedline why`, of a pod: what keeps it from a node or from running, and a node that is lost with it."""
+"""`feedline why`, of a pod: what its own status says of what keeps it back, and a node that is lost with it."""
 
 import pytest
-from objects import POD_UID, assert_plain, assert_told, event, job, node, pipeline, pod, seen
+from objects import assert_plain, assert_told, job, node, pipeline, pod, seen
 
 UNSCHEDULABLE = (
     "False",
     "Unschedulable",
     "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes.",
+)
+ONE_POD_ONLY = (
+    "0/2 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access "
+    "mode, 1 node(s) didn't match PersistentVolume's node affinity. preemption: 0/2 nodes are available: 2 Preemption is "
+    "not helpful for scheduling."
 )
 LOST = ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
 
@@ -46,31 +51,15 @@ CASES = [
     ),
     pytest.param(
         seen(
-            pipeline("Starting"),
-            pods=[pod(waiting={"reason": "ContainerCreating"})],
-            events=[
-                event(POD_UID, "Scheduled", "assigned to gpu-7", "Normal", time="2026-01-01T00:00:00Z"),
-                event(POD_UID, "FailedMount", 'configmap "code" not found', time="2026-01-01T00:00:03Z"),
+            pipeline(),
+            pods=[
+                pod(node=None, PodScheduled=("False", "Unschedulable", ONE_POD_ONLY)),
             ],
         ),
-        'cannot start on node gpu-7, FailedMount: configmap "code" not found.',
-        "kubectl get configmap -n team-a",
-        id="a ConfigMap that is not there",
+        "node(s) didn't match PersistentVolume's node affinity.",
+        "Delete the pod that uses the claim",
+        id="a claim for one pod",
     ),
-    pytest.param(
-        seen(
-            pipeline("Starting"),
-            pods=[pod(waiting={"reason": "ContainerCreating"})],
-            events=[
-                event(POD_UID, "FailedMount", "not yet attached", time="2026-01-01T00:00:03Z"),
-                event(POD_UID, "Pulling", 'Pulling image "train:1"', "Normal", time="2026-01-01T00:00:09Z"),
-            ],
-        ),
-        'digits is starting on node gpu-7: Pulling image "train:1".',
-        "",
-        id="pulling, after trouble that is over",
-    ),
-    pytest.param(seen(pipeline("Starting"), pods=[pod()]), "has just come to node gpu-7", "", id="no event yet"),
     pytest.param(
         seen(pipeline("Running"), pods=[pod("Running", deleted=True)], nodes=node(*LOST[::2])),
         "digits hangs: its pod digits-0-abcde is on node gpu-7, which is not ready (Kubelet stopped posting node status),",

@@ -63,6 +63,45 @@ def test_why_a_node_that_is_lost_holds_it_back(feedline, digits, standins, clust
     cluster.kubectl("delete", "node", f"lost-{namespace}")
 
 
+def test_why_a_pod_on_another_node_holds_its_volume(feedline, digits, standins, cluster, namespace):
+    for name in ("own", "other"):
+        cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"{name}-{namespace}"}})
+    volumes = [{"name": "data-0", "persistentVolumeClaim": {"claimName": "digits"}}]
+    standins.job(digits, template={"nodeName": f"own-{namespace}", "volumes": volumes})
+    own = standins.pod(digits)["metadata"]
+    other = {"nodeName": f"other-{namespace}", "volumes": volumes, "containers": [{"name": "x", "image": "x"}]}
+    holder = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "holder", "namespace": namespace}, "spec": other}
+    cluster.apply(holder)
+    about = {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": own["name"], "uid": own["uid"]}
+    told = {
+        "FailedAttachVolume": 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) holder',
+        "FailedMount": "Unable to attach or mount volumes: unmounted volumes=[data-0]: timed out waiting for the condition",
+    }
+    for minute, (reason, message) in enumerate(told.items()):
+        cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": reason.lower(), "namespace": namespace},
+                "involvedObject": about,
+                "type": "Warning",
+                "reason": reason,
+                "message": message,
+                "lastTimestamp": f"2026-01-01T00:{minute:02}:00Z",
+            }
+        )
+    # Nothing runs on the node that would say so, and the controllers take a silent one for lost after a minute.
+    ready = '{"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}}'
+    cluster.kubectl("patch", "node", f"own-{namespace}", "--subresource=status", "--type=strategic", "-p", ready)
+    assert feedline("why", digits).output == (
+        f"digits cannot start on node own-{namespace}: volume digits (claim digits) is attached to node "
+        f"other-{namespace}, where pod holder uses it, and ReadWriteOnce allows one node.\n"
+        "What to do: Delete that pod, or use a ReadWriteMany claim.\n"
+    )
+    for name in ("own", "other"):
+        cluster.kubectl("delete", "node", f"{name}-{namespace}")
+
+
 def test_why_another_job_of_that_name_is_in_the_way(feedline, digits, standins, cluster, namespace):
     cluster.kubectl("create", "job", digits, "--image=x", "-n", namespace)
     assert "a Job of that name is there that is not its own" in feedline("why", digits).output

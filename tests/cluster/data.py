@@ -1,11 +1,15 @@
 """Data for pods: the digits, packed by feedline itself, on a volume of the node."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from cluster.api import ApiCluster
 from cluster.operators import ROOT
+
+TRAINER = 65532
+"""The user of the trainer's images, who owns what trainers write: a hostPath knows no fsGroup."""
 
 
 def pack_digits(folder: Path) -> Path:
@@ -26,10 +30,10 @@ def share(folder: Path) -> None:
         file.chmod(0o644)
 
 
-def claim(cluster: ApiCluster, namespace: str, folder: Path, name: str = "digits") -> None:
+def claim(cluster: ApiCluster, namespace: str, folder: Path, name: str = "digits", mode: str = "ReadOnlyMany") -> None:
     """Make a folder of the node a PersistentVolumeClaim of a namespace."""
     volume = f"{name}-{namespace}"
-    common = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": volume}
+    common = {"accessModes": [mode], "storageClassName": "", "volumeName": volume}
     cluster.apply(
         [
             {
@@ -38,7 +42,7 @@ def claim(cluster: ApiCluster, namespace: str, folder: Path, name: str = "digits
                 "metadata": {"name": volume},
                 "spec": {
                     "capacity": {"storage": "1Gi"},
-                    "accessModes": ["ReadOnlyMany"],
+                    "accessModes": [mode],
                     "claimRef": {"namespace": namespace, "name": name},
                     "hostPath": {"path": str(folder), "type": "Directory"},
                 },
@@ -51,3 +55,11 @@ def claim(cluster: ApiCluster, namespace: str, folder: Path, name: str = "digits
             },
         ]
     )
+
+
+def output(cluster: ApiCluster, namespace: str, folder: Path, name: str = "runs") -> Path:
+    """Make a folder that the trainers may write to, and a claim of it; return the folder."""
+    folder.mkdir()
+    os.chown(folder, TRAINER, TRAINER)
+    claim(cluster, namespace, folder, name, mode="ReadWriteMany")
+    return folder

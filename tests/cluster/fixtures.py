@@ -7,6 +7,7 @@ failure.
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     for name in BUILDS.keys() & fixtures_of(item) - _built:
         _built.add(name)
         capture = item.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled(), contextlib.suppress(ClusterError):  # the fixture says it
-            BUILDS[name]()
+        with capture.global_and_fixture_disabled():
+            try:
+                BUILDS[name]()
+            except ClusterError as error:  # the fixture tries once more
+                sys.stderr.write(f"{error}\n")
     return (yield)
 
 

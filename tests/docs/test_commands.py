@@ -49,6 +49,8 @@ def folder(tmp_path_factory):
     draw = np.random.default_rng(1)
     rows = [f"{draw.random():.3f},{draw.random():.3f},{'xyz'[number % 3]}" for number in range(50)]
     (here / "iris.csv").write_text("\n".join(["length,width,species", *rows]) + "\n")
+    for name in ("flowers", "more"):
+        (here / f"{name}.csv").write_text("\n".join(["length,width,species", *rows[:9]]) + "\n")
     for part in (1, 2):
         names = [f"row-{part}-{number}" for number in range(50)]
         columns = {"id": names, "a": draw.random(50), "species": ["x", "y"] * 25}
@@ -79,7 +81,7 @@ def arguments_of(command, folder):
 @pytest.mark.trainer
 def test_the_commands_of_own_data_run_and_print_what_the_page_shows(folder: Path):
     given = feedline_commands(OWN_DATA)
-    assert [command.split()[1] for command, _ in given] == ["pack"] * 4 + ["check", "run"]
+    assert [command.split()[1] for command, _ in given] == ["pack"] * 6 + ["check", "run"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps([arguments_of(command, folder) for command, _ in given])],

@@ -54,6 +54,16 @@ def namespace(cluster, digits):
 
 
 @pytest.fixture
+def runs(cluster, namespace, tmp_path):
+    """Return a folder on a claim to which trainers may write."""
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and parent != parent.parent:
+            parent.chmod(parent.stat().st_mode | 0o755)
+    tmp_path.chmod(0o755)
+    return data.output(cluster, namespace, tmp_path / "runs")
+
+
+@pytest.fixture
 def submit(cluster, namespace):
     """Return a function that applies an example with parts of its spec changed, and returns the pipeline's name."""
 
@@ -62,7 +72,8 @@ def submit(cluster, namespace):
         document["metadata"] |= {"namespace": namespace, **({"name": name} if name else {})}
         for field, value in spec.items():
             known = document["spec"].get(field)
-            document["spec"][field] = {**known, **value} if isinstance(known, dict) else value
+            document["spec"][field] = {**known, **value} if isinstance(known, dict) and value is not None else value
+        document["spec"] = {field: value for field, value in document["spec"].items() if value is not None}
         document["spec"]["train"] = {k: v for k, v in document["spec"]["train"].items() if v is not None}
         cluster.apply(document)
         return document["metadata"]["name"]

@@ -1,9 +1,9 @@
 """What Prometheus and Grafana show of real pipelines: every query of every panel, the alerts, and no gap in between.
 
-One pipeline has finished, one runs and is starved on purpose, one runs and is not, one has failed and one had retries.
-There is no GPU here: the panels about GPUs are asked over a sample in dcgm-exporter's format, tests/e2e/dcgm.txt, and
-prove their joins alone. The network of these tests enforces no NetworkPolicy: tests/charts compares the rendered ones
-with the calls that are made.
+One pipeline has finished, one runs and is starved on purpose, one runs, is not, and saves itself, one has failed and
+one had retries. There is no GPU here: the panels about GPUs are asked over a sample in dcgm-exporter's format,
+tests/e2e/dcgm.txt, and prove their joins alone. The network of these tests enforces no NetworkPolicy: tests/charts
+compares the rendered ones with the calls that are made.
 """
 
 import copy
@@ -25,7 +25,7 @@ import yaml
 from cluster import chart, data
 from cluster.chart import CHART, NAMESPACE, ROOT, helm, rendered
 from cluster.operators import eventually
-from cluster.prometheus import Prometheus, install_kinds
+from cluster.prometheus import Prometheus, build_all, install_kinds
 from cluster.world import World
 from substitution import queries
 
@@ -43,6 +43,9 @@ MONITORED = (
 SMALL = {"cpu": "400m", "memory": "2Gi"}
 GPU = {"resourceName": "nvidia.com/gpu", "count": 1}
 ENDLESS = {"epochs": 1_000_000}
+RUNS = "runs"
+# Some are saved in the minutes that the panels are asked for, and three intervals are longer than a start takes.
+OFTEN = {"checkpoint": {"everySeconds": 20}}
 CODE = {
     # A model so small that a loader which touches every row in Python is what it waits for.
     "small.py": """
@@ -77,17 +80,19 @@ def train(run):
 
 @pytest.fixture(scope="module")
 def space(cluster, digits):
-    """Return a namespace for all of these tests, with the digits and the code."""
+    """Return a namespace for all of these tests, with the digits, the code, and a claim to write to."""
     name = cluster.new_namespace(labels={"pod-security.kubernetes.io/enforce": "restricted"})
     # Of files that are not its own, the kernel does not tell a process what is in memory.
     folder = shutil.copytree(digits, digits.parent / f"owned-{name}")
     for path in (folder, *folder.iterdir()):
-        os.chown(path, 65532, 65532)
+        os.chown(path, data.TRAINER, data.TRAINER)
     for path in folder.iterdir():
         with path.open("rb") as file:  # so that something is read from the disk
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     data.claim(cluster, name, folder)
+    # Kubernetes gives a hostPath to no group: who is to write there must own it.
+    data.output(cluster, name, digits.parent / f"runs-{name}", RUNS)
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code", "namespace": name}, "data": CODE}
     cluster.apply(config)
     yield name
@@ -103,6 +108,7 @@ def state(cluster, space):
 @pytest.fixture(scope="module")
 def pipelines(cluster, space, images, state):
     """Upgrade the release to one that is monitored, and submit the pipelines; return their names."""
+    build_all()  # first: the operator tells of a pipeline that has finished for some minutes only
     install_kinds(cluster)
     chart.install(cluster, images, *MONITORED)
     capacity = {"status": {"capacity": {"nvidia.com/gpu": "4"}}}
@@ -134,7 +140,12 @@ def pipelines(cluster, space, images, state):
         loader={"engine": "Classic", "batchSize": 256},
         resources={**SMALL, "accelerator": GPU},
     )
-    submit("healthy", train={"parameters": {"hiddenUnits": 1024}} | ENDLESS, loader={"batchSize": 128})
+    submit(
+        "healthy",
+        train={"parameters": {"hiddenUnits": 1024}} | OFTEN | ENDLESS,
+        loader={"batchSize": 128},
+        output={"persistentVolumeClaim": {"claimName": RUNS}},
+    )
     for name in ("starved", "healthy"):
         eventually(lambda name=name: state(name)["status"].get("feed", {}).get("steps"), f"{name} trains", 240, every=1)
     return ("finished", "broken", "unlucky", "starved", "healthy")
@@ -211,7 +222,7 @@ def test_every_panel_shows_data(name, prometheus, space):
         "__range_s": "300",
         "__interval": f"{SCRAPE_SECONDS}s",
     }
-    # What a classic loader does not say of itself is asked of the one that the feed feeds.
+    # What a classic loader does not say of itself, and cannot save, is asked of the one that the feed feeds.
     starved, healthy = (queries(BOARDS[name], {**variables, "pipeline": each}) for each in ("starved", "healthy"))
     wanted = [(title, ref, (query, other)) for (title, ref, query), (_, _, other) in zip(starved, healthy, strict=True)]
 
@@ -264,6 +275,7 @@ def test_failed_pipelines_are_told(prometheus):
     assert not prometheus.alerts("FeedlineOperatorAbsent")
     assert not prometheus.alerts("FeedlineOperatorReconcileErrors")
     assert not prometheus.alerts("FeedlineTrainerStalled")
+    assert not prometheus.alerts("FeedlineCheckpointStale")
 
 
 def test_the_report_of_a_finished_pipeline_stays(prometheus, space):

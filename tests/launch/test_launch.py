@@ -266,7 +266,7 @@ def pod(project):
         }
         return subprocess.run(
             [sys.executable, "-m", "feedline.launch"],
-            env=given, capture_output=True, text=True, timeout=600, check=False,
+            env={name: value for name, value in given.items() if value is not None}, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
 
     return start
@@ -295,7 +295,7 @@ def test_what_a_pod_says_on_the_way_is_one_line_of_json_each(project, pod):
     assert {line["level"] for line in told} == {"INFO"}
     *said, finished = (line["message"] for line in told)
     parts = [message.partition(": ")[0] for message in said]
-    assert parts == ["Block shuffle mixes 12 blocks of 4 rows", "train features"]
+    assert parts == ["spec.output is not set", "Block shuffle mixes 12 blocks of 4 rows", "train features"]
     assert finished["message"] == "completed"
 
 
@@ -307,6 +307,84 @@ def test_a_pod_that_is_stopped_while_it_imports_ends_at_once(project, pod):
     finished = json.loads(report.read_text())
     assert (finished["reason"], finished["message"]) == ("Terminated", "stopped before the first batch")
     assert "Traceback" not in ended.stderr
+
+
+LOSES_A_WORKER = """
+import os
+from torch.utils.data import DataLoader
+
+class Rows(list):
+    def __getitem__(self, row):
+        os.kill(os.getpid(), 9)
+
+def train(run):
+    for batch in run.train:
+        for rows in DataLoader(Rows([1, 2]), num_workers=1):
+            pass
+"""
+
+
+def test_a_pod_that_loses_a_worker_ends_as_if_it_had_been_killed_itself(pod):
+    ended = pod(code=LOSES_A_WORKER)
+    assert ended.returncode == 137, ended.stderr
+    finished = json.loads(ended.stderr.splitlines()[-1])["message"]
+    assert (finished["exitCode"], finished["reason"]) == (137, "Killed")
+    assert " was ended by SIGKILL, as the kernel does where memory is short" in finished["message"]
+
+
+# What a process is held to, before anything is loaded: 3 CPUs of a host with 64.
+HOST = """
+import os
+
+os.cpu_count = lambda: 64
+os.sched_getaffinity = lambda _: {0, 1, 2}
+"""
+
+THREADS = """
+import os
+from pathlib import Path
+
+# What numpy's libraries have read, which are loaded before any line of feedline.
+AT_THE_START = dict(each.split("=", 1) for each in Path("/proc/self/environ").read_text().split("\\0") if each)
+
+def train(run):
+    import tensorflow as tf
+
+    for batch in run.train:
+        pass
+    threading = tf.config.threading
+    run.report(
+        openmp=int(AT_THE_START["OMP_NUM_THREADS"]),
+        numba=int(os.environ["NUMBA_NUM_THREADS"]),
+        intra=threading.get_intra_op_parallelism_threads(),
+        inter=threading.get_inter_op_parallelism_threads(),
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(
+            {"OMP_NUM_THREADS": None}, {"openmp": "2", "numba": "2", "intra": "3", "inter": "3"}, id="limited"
+        ),
+        pytest.param(
+            {"OMP_NUM_THREADS": "5", "TF_NUM_INTEROP_THREADS": "4"},
+            {"openmp": "5", "numba": "2", "intra": "3", "inter": "0"},
+            id="limited, and the user says otherwise",
+        ),
+    ],
+)
+def test_libraries_of_a_pod_start_no_more_threads_than_its_limit_has_cpus(project, pod, given, expected):
+    (project.folder / "sitecustomize.py").write_text(HOST)
+    path = project.folder / "pipeline.yaml"
+    pipeline = json.loads(path.read_text())
+    pipeline["spec"]["backend"] = "tensorflow"
+    path.write_text(json.dumps(pipeline))
+    report = project.folder / "out.json"
+    ended = pod(code=THREADS, FEEDLINE_REPORT=str(report), **given)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(report.read_text())["values"] == expected
 
 
 @pytest.mark.parametrize(

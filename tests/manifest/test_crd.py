@@ -79,7 +79,7 @@ def test_names_are_those_of_the_contract():
 def test_kubectl_get_shows_the_state_and_the_waiting_share():
     columns = VERSION["additionalPrinterColumns"]
     assert [column["name"].upper() for column in columns if not column.get("priority")] == [
-        *("BACKEND", "STATE", "STEPS", "SAMPLES/S", "WAIT‰", "ATTEMPTS", "AGE")
+        *("BACKEND", "STATE", "STEPS", "SAMPLES/S", "WAIT‰", "OBJECTIVE", "ATTEMPTS", "AGE")
     ]
 
 
@@ -89,6 +89,10 @@ def test_the_report_has_the_fields_of_the_contract():
     assert report["verdict"]["properties"].keys() == contract.Verdict.__annotations__.keys()
     assert report["stepMicros"]["properties"].keys() == contract.Percentiles.__annotations__.keys()
     assert report["values"]["maxProperties"] == contract.MAX_REPORT_VALUES
+    assert report["checkpoint"]["properties"].keys() == contract.CheckpointReport.__annotations__.keys()
+    assert report["ranks"]["properties"].keys() == contract.RanksReport.__annotations__.keys()
+    assert report["objective"]["properties"].keys() == contract.ObjectiveReport.__annotations__.keys()
+    assert report["objective"]["properties"]["curve"]["maxItems"] == contract.MAX_CURVE_POINTS
 
 
 def test_parameters_are_bounded_as_in_the_contract():
@@ -184,9 +188,9 @@ def test_defaults_are_filled_in_as_the_api_server_does():
         "engine": "Feed",
         "classic": {"queue": {"capacity": 1384, "minAfterDequeue": 1000}},
     }
-    assert spec["resources"] == {"accelerator": {"resourceName": "nvidia.com/gpu", "count": 1}}
+    assert spec["resources"] == {"processes": 1, "accelerator": {"resourceName": "nvidia.com/gpu", "count": 1}}
     assert spec["data"]["train"]["rows"] == {"start": 0}
-    assert spec["policy"] == {"maxRetries": 3}
+    assert spec["policy"] == {"maxRetries": 3, "peerTimeoutSeconds": 300}
     assert spec["pod"] == {"terminationGracePeriodSeconds": 30}
     assert spec["suspend"] is False
     assert "validation" not in spec["data"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from manifests import document, outcome, problems_of
 
 from feedline.contract import MAX_MANIFEST_BYTES
-from feedline.manifest.document import ArrayRef, Loader, Split, Train
+from feedline.manifest.document import ArrayRef, Checkpoint, Loader, Split, Train
 from feedline.manifest.reading import parse, read
 
 
@@ -45,9 +45,12 @@ def test_a_file_becomes_a_manifest(digits):
         epochs=5,
         steps=None,
         seconds=None,
+        checkpoint=Checkpoint(every_seconds=600, every_steps=0, keep=2),
     )
+    assert manifest.objective is None
+    assert manifest.grace_seconds == 30
     assert (manifest.memory, manifest.accelerator_count) == (8 * 2**30, 2)
-    assert manifest.document["spec"]["policy"] == {"maxRetries": 3}
+    assert manifest.document["spec"]["policy"] == {"maxRetries": 3, "peerTimeoutSeconds": 300}
 
 
 def test_what_is_left_out_has_its_default():
@@ -175,7 +178,7 @@ def test_what_does_not_fit_into_a_pod_is_refused():
     value = document()
     value["spec"]["train"]["parameters"] = {"text": "x" * MAX_MANIFEST_BYTES}
     (problem,) = problems_of(parse, value)
-    assert problem.startswith("spec: backend, data, loader, train are 13")
+    assert problem.startswith("spec: backend, data, loader, output, objective, train are 13")
     assert problem.endswith("a pod takes at most 131072")
 
 

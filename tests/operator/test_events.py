@@ -72,6 +72,29 @@ def test_the_newest_of_each_kind_counts_the_newest_first():
     )
 
 
+def test_what_failed_comes_before_the_time_outs_that_follow_from_it():
+    waits = "Unable to attach or mount volumes: unmounted volumes=[data-0]: timed out waiting for the condition"
+    attach = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) other-0'
+    listed = Listed(
+        pod=[
+            event("FailedAttachVolume", attach, "2026-01-01T10:00:01Z"),
+            event("FailedMount", waits, "2026-01-01T10:05:00Z"),
+        ]
+    )
+    assert read(listed, "pod") == (Warned("FailedAttachVolume", attach), Warned("FailedMount", waits))
+
+
+def test_of_one_kind_what_failed_counts_and_not_a_newer_time_out():
+    waits = "Unable to attach or mount volumes: unmounted volumes=[data-0]: context deadline exceeded"
+    listed = Listed(
+        pod=[
+            event("FailedMount", "no such export", "2026-01-01T10:00:01Z"),
+            event("FailedMount", waits, "2026-01-01T10:05:00Z"),
+        ]
+    )
+    assert read(listed, "pod") == (Warned("FailedMount", "no such export"),)
+
+
 def test_what_the_pods_status_says_better_is_left_out():
     listed = Listed(pod=[event(reason, "words") for reason in ("FailedScheduling", "Failed", "BackOff", "Other")])
     assert read(listed, "pod") == (Warned("Other", "words"),)

@@ -3,21 +3,25 @@
 from metrics_page import documented, exposed
 
 TRAIN = """
+import torch
 from prometheus_client import generate_latest
 
 def train(run):
+    run.checkpoint(model=torch.nn.Linear(4, 3))
     for epoch in run.epochs():
         for batch in run.train:
             run.report(loss=0.5, learning_rate=0.1)
         for batch in run.validation:
             pass
+    run.saver.close()  # which waits for what is being written
     with open("page", "wb") as file:
         file.write(generate_latest(run.metrics.registry))
 """
 
 
 def test_the_page_has_every_series_of_a_run_and_no_other(project):
-    ended = project.run("spec.loader.residency=Memory", code=TRAIN)
+    saving = ("spec.output.persistentVolumeClaim.claimName=runs", "spec.train.checkpoint.everySteps=4")
+    ended = project.run("spec.loader.residency=Memory", *saving, code=TRAIN)
     assert ended.code == 0, ended.errors
     live = exposed((project.folder / "page").read_text())
     assert len(live) > 30

@@ -142,6 +142,40 @@ def test_rows_in_ram_are_all_resident(page):
     assert now[("dataset_resident_bytes", "train")] == now[("dataset_bytes", "train")] == 48 * 28
 
 
+# --- checkpoints ------------------------------------------------------------------------------------------------------------
+
+SAVING = """
+import torch
+
+def train(run):
+    {}
+    for epoch in run.epochs():
+        for batch in run.train:
+            run.saver.close()  # which waits for what is being written, so that nothing is skipped
+    run.saver.close()
+    write_page(run)
+"""
+EVERY_FOUR_STEPS = ("spec.output.persistentVolumeClaim.claimName=runs", "spec.train.checkpoint.everySteps=4")
+
+
+def test_the_metrics_tell_of_the_checkpoints_that_a_run_has_saved(page):
+    before = int(time.time())
+    now = page(SAVING.format("run.checkpoint(model=torch.nn.Linear(4, 3))"), *EVERY_FOUR_STEPS)
+    wanted = {"saves_total": 3, "last_step": 12, "failures_total": 0, "skipped_total": 0, "interval_seconds": 600}
+    assert {name: now[(f"checkpoint_{name}",)] for name in wanted} == wanted
+    assert before <= now[("checkpoint_last_timestamp_seconds",)] <= time.time()
+    for name in ("blocked_seconds_total", "write_seconds_total"):
+        assert 0 < now[(f"checkpoint_{name}",)] < 60
+    assert now[("checkpoint_written_bytes_total",)] >= 3 * 60  # of the layer alone, 15 numbers of 4 bytes
+    assert now[("checkpoint_state_bytes",)] >= 60
+
+
+def test_a_run_that_saves_nothing_has_no_metrics_of_it(page):
+    now = page(SAVING.format("pass"), *EVERY_FOUR_STEPS)
+    assert now[("steps_total", "train")] == 12
+    assert not [name for name, *_ in now if name.startswith("checkpoint")]
+
+
 # --- the end, and errors ---------------------------------------------------------------------------------------------------
 
 ASKED_TO_END = """

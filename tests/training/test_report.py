@@ -235,3 +235,15 @@ def test_the_newest_16_values_are_kept():
 
 def test_micros_are_whole():
     assert report.micros((0.0000015, 0.25, 2)) == {"p50": 2, "p95": 250_000, "p99": 2_000_000}
+
+
+def test_a_run_that_saw_one_batch_and_waits_for_the_next_is_input_bound():
+    told = report.summarize(a_run((0.5, 0.1), waiting=11.5, from_disk=8, data_bytes=1 << 60))
+    assert told["waitPermille"] == 1000
+    assert (told["verdict"]["inputBound"], told["verdict"]["cause"]) == (True, "Disk")
+
+
+def test_a_wait_of_a_moment_is_no_verdict():
+    told = report.summarize(a_run((0.5, 0.1), waiting=0.2))
+    assert "waitPermille" not in told
+    assert told["verdict"]["advice"].startswith("Too few steps")

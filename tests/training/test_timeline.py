@@ -1,5 +1,7 @@
 """The timeline, by a clock that the tests move: what is waiting, what is a step, and what is neither."""
 
+import time
+
 import pytest
 from clocks import HandClock
 
@@ -147,3 +149,33 @@ def test_the_first_duration_is_kept_apart_and_not_observed():
     assert observed == [1.0, 3.0]
     assert kind.spans() == Spans(1e9, 2, 4.0, kind.percentiles())
     assert kind.percentiles()[0] == 2.0
+
+
+@pytest.fixture
+def host(monkeypatch, watched):
+    """Have the host's clock be the one that the test moves."""
+    monkeypatch.setattr(time, "perf_counter", lambda: watched.clock.now)
+
+
+@pytest.mark.usefixtures("host")
+def test_a_wait_that_goes_on_counts_but_the_one_for_the_first_batch(watched):
+    watched.ask()
+    watched.clock.now += 9
+    assert watched.timeline.waiting == 0
+    watched.give(after=0)
+    watched.ask(after=1)
+    watched.clock.now += 7
+    assert watched.timeline.waiting == 7
+    watched.give(after=1)
+    assert watched.timeline.waiting == 0
+
+
+@pytest.mark.usefixtures("host")
+def test_a_wait_that_is_broken_off_counts_for_good(watched):
+    watched.batch(1, 1)
+    watched.ask()
+    watched.clock.now += 11
+    watched.timeline.break_off()
+    watched.timeline.end()
+    watched.clock.now += 100
+    assert watched.timeline.waiting == 11

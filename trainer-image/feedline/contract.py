@@ -18,9 +18,13 @@ LABEL_BACKEND: Final = "feedline.dev/backend"
 ANNOTATION_MANIFEST: Final = "feedline.dev/manifest"
 CONTAINER: Final = "trainer"
 
+POD_FIELDS: Final = ("backend", "data", "loader", "output", "objective", "train")
+"""What of a spec the trainer gets to read in its pod."""
+
 MANIFEST_PATH: Final = "/etc/feedline/manifest"
 DATA_DIR: Final = "/data"
 SOURCE_DIR: Final = "/code"
+OUTPUT_DIR: Final = "/output"
 TERMINATION_LOG: Final = "/dev/termination-log"
 TERMINATION_LOG_BYTES: Final = 4096
 METRICS_PORT: Final = 9464
@@ -37,9 +41,23 @@ ENV_REPORT: Final = "FEEDLINE_REPORT"
 ENV_PORT: Final = "FEEDLINE_METRICS_PORT"
 """Port for `/metrics`, `/feed` and `/healthz`; 0 takes a free one, empty serves none."""
 
+ENV_OUTPUT: Final = "FEEDLINE_OUTPUT"
+"""The run's own folder, in which it leaves what it makes."""
+ENV_RUN: Final = "FEEDLINE_RUN"
+"""Which run this is, the pipeline's uid: it goes on from no other's checkpoints."""
+
+ENV_PROCESSES: Final = "FEEDLINE_PROCESSES"
+"""How many processes train together in this pod."""
+ENV_PEER_TIMEOUT: Final = "FEEDLINE_PEER_TIMEOUT_SECONDS"
+"""Seconds after which a rank that does not answer is given up."""
+
+PEER_TIMEOUT_SECONDS: Final = 300
+"""The same where the policy names none."""
+MAX_PROCESSES: Final = 64
 MAX_MANIFEST_BYTES: Final = 128 * 1024
 MAX_PARAMETERS: Final = 64
 MAX_REPORT_VALUES: Final = 16
+MAX_CURVE_POINTS: Final = 64
 
 
 class ExitCode(IntEnum):
@@ -73,8 +91,23 @@ REASONS: Final[dict[int, str]] = {
     ExitCode.ENVIRONMENT: "EnvironmentInvalid",
     ExitCode.INTERRUPTED: "Interrupted",
     ExitCode.TERMINATED: "Terminated",
+    135: "DataInvalid",  # SIGBUS: a mapped file was cut short
 }
 """The `reason` in the report for each exit code."""
+
+
+FOLLOWING_EVENTS: Final = (
+    # Volumes that are waited for; why they do not come, an attach or a mount that failed has said.
+    r"Unable to attach or mount volumes: .*(timed out waiting for the condition|context deadline exceeded)$",
+    r"MountVolume\.WaitForAttach failed|Volume not attached according to node status",
+    # Tried again while the first try, whose failure was told, is still at work.
+    r"operation with the given volume id .* already exists|failed to reserve (sandbox|container) name",
+    r"^Error: (ErrImagePull|ImagePullBackOff)$|^Back-off ",
+    # True, and no hindrance.
+    r"^(Nameserver|Search Line) limits were exceeded",
+)
+"""What warnings of Kubernetes say (regular expressions, in any case) that only follow from another one, or keep no pod
+from starting: `feedline why` and a pipeline's status name another cause where there is one, however old it is."""
 
 
 class Cause(StrEnum):
@@ -103,6 +136,40 @@ class Verdict(TypedDict):
     inputBound: bool
     cause: str
     advice: str
+
+
+class CheckpointReport(TypedDict, total=False):
+    """The newest checkpoint (step, epoch, time, bytes, milliseconds), and how saving goes in this attempt."""
+
+    step: int
+    epoch: int
+    time: str
+    bytes: int
+    milliseconds: int
+    everySeconds: int
+    blockedMillis: int
+    skipped: int
+    failures: int
+    failingSince: str
+    error: str
+
+
+class ObjectiveReport(TypedDict, total=False):
+    """The value that `spec.objective` names: its newest, its best, and at most 64 points of its curve, STEP:VALUE."""
+
+    value: str
+    best: str
+    bestStep: int
+    curve: list[str]
+
+
+class RanksReport(TypedDict):
+    """Of a run of several processes: how many, the rank that waits most for data, its share, the others' at most."""
+
+    world: int
+    slowest: int
+    waitPermille: int
+    othersPermille: int
 
 
 class Report(TypedDict, total=False):
@@ -141,4 +208,9 @@ class Report(TypedDict, total=False):
     diskSequentialLimitPermille: int
     paging: str
     values: dict[str, str]
+    fromStep: int
+    output: str
+    checkpoint: CheckpointReport
+    objective: ObjectiveReport
+    ranks: RanksReport
     verdict: Verdict

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-POD_FIELDS: Final = ("backend", "data", "loader", "train")
+from feedline.contract import POD_FIELDS
 
 
 def manifest_text(spec: Mapping[str, Any]) -> str:

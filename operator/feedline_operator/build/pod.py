@@ -6,16 +6,40 @@ from typing import Any, Final
 from feedline.contract import (
     ANNOTATION_MANIFEST,
     CONTAINER,
+    ENV_OUTPUT,
+    ENV_PEER_TIMEOUT,
     ENV_PIPELINE,
+    ENV_PROCESSES,
+    ENV_RUN,
     LABEL_BACKEND,
     LABEL_PIPELINE,
     METRICS_PORT,
     METRICS_PORT_NAME,
+    PEER_TIMEOUT_SECONDS,
 )
 from feedline_operator.build.manifest import manifest_text
-from feedline_operator.build.volumes import volumes
+from feedline_operator.build.volumes import output_folder, volumes
 
 COMMAND: Final = ("python", "-m", "feedline.launch")
+_TMP: Final = "/tmp"  # noqa: S108 - of the pod, where nobody else writes
+# Whatever the image: its passwd does not know the pod's user, and its root file system is read-only. An image's own ENV
+# gives way, since nothing can be written to the places that it names; a pipeline's own spec.pod.env does not.
+_ENVIRONMENT: Final = {
+    # getpass asks these before the passwd, and "~" is HOME: torch.compile, Triton and many others begin with either.
+    "USER": "feedline",
+    "LOGNAME": "feedline",
+    "HOME": _TMP,
+    # HF_HOME and TORCH_HOME lie below it, unless the image sets them: they may hold models that it brings along.
+    "XDG_CACHE_HOME": f"{_TMP}/.cache",
+    # What is compiled while the training runs.
+    "TORCHINDUCTOR_CACHE_DIR": f"{_TMP}/.cache/torchinductor",
+    "TRITON_CACHE_DIR": f"{_TMP}/.cache/triton",
+    "NUMBA_CACHE_DIR": f"{_TMP}/.cache/numba",
+    "CUDA_CACHE_PATH": f"{_TMP}/.nv/ComputeCache",
+    # Settings, which are written where there are none, and what is cached beside them.
+    "KERAS_HOME": f"{_TMP}/.keras",
+    "MPLCONFIGDIR": f"{_TMP}/.config/matplotlib",
+}
 _PLACEMENT: Final = (
     "nodeSelector",
     "tolerations",
@@ -49,9 +73,14 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     security
         User and groups where the pipeline names none.
     """
-    name, spec = pipeline["metadata"]["name"], pipeline["spec"]
-    pod = spec.get("pod", {})
+    metadata, spec = pipeline["metadata"], pipeline["spec"]
+    name, pod = metadata["name"], spec.get("pod", {})
     pod_volumes, mounts = volumes(spec)
+    folder = output_folder(metadata, spec)
+    given = {ENV_PIPELINE: name} | ({} if folder is None else {ENV_OUTPUT: folder, ENV_RUN: metadata["uid"]})
+    if (processes := spec.get("resources", {}).get("processes", 1)) > 1:
+        timeout = spec.get("policy", {}).get("peerTimeoutSeconds", PEER_TIMEOUT_SECONDS)
+        given |= {ENV_PROCESSES: str(processes), ENV_PEER_TIMEOUT: str(timeout)}
     return {
         "metadata": {
             "labels": {**pod.get("labels", {}), **build_labels(name, spec["backend"])},
@@ -75,7 +104,7 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
                     "image": image,
                     # Also for an image of one's own, whose entrypoint may be another.
                     "command": list(COMMAND),
-                    "env": _environment(name, pod.get("env", [])),
+                    "env": _environment(given, pod.get("env", [])),
                     "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT}],
                     "resources": _resources(spec.get("resources", {})),
                     # The trainer writes its report there; the end of its log stands in where it was killed.
@@ -93,11 +122,10 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     }
 
 
-def _environment(name: str, own: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # The root file system is read-only, and frameworks write their caches below HOME. A pipeline may name another.
-    defaults = {"HOME": "/tmp", ENV_PIPELINE: name}  # noqa: S108 - of the pod
+def _environment(given: Mapping[str, str], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
     named = {variable["name"] for variable in own}
-    return [{"name": key, "value": value} for key, value in defaults.items() if key not in named] + own
+    everything = {**_ENVIRONMENT, **given}
+    return [{"name": key, "value": value} for key, value in everything.items() if key not in named] + own
 
 
 def _resources(resources: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,25 +1,28 @@
-"""Volumes of the pod: the data, the manifest, the code, and the only two places where the trainer may write.
+"""Volumes of the pod: the data, the manifest, the code, and the only places where the trainer may write.
 
 Every source is a typed field of the pipeline, so that nobody mounts what `create pods` in the same namespace would
-not let them mount. All data is read-only, in the volume and in the mount.
+not let them mount. All data is read-only, in the volume and in the mount; what is in the output outlives the pod.
 """
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from feedline.contract import ANNOTATION_MANIFEST, DATA_DIR, MANIFEST_PATH, SOURCE_DIR
+from feedline.contract import ANNOTATION_MANIFEST, DATA_DIR, MANIFEST_PATH, OUTPUT_DIR, SOURCE_DIR
 
 _MANIFEST: Final = PurePosixPath(MANIFEST_PATH)
 # Prefixes keep a user's volume from having the name of one of ours.
 _MANIFEST_VOLUME, _SOURCE_VOLUME, _TMP_VOLUME, _SHM_VOLUME = "feedline-manifest", "feedline-code", "tmp", "shm"
 _DATA_PREFIX: Final = "data-"
+_OUTPUT_VOLUME: Final = "output"
 
 
 def volumes(spec: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the pod's volumes and the container's mounts."""
     pairs = [_data(index, volume) for index, volume in enumerate(spec["data"]["volumes"])]
     pairs.append(_manifest())
+    if output := spec.get("output"):
+        pairs.append(_output(output))
     if source := spec["train"].get("source"):
         pairs.append(_code(source["configMap"]["name"]))
     pairs.append(({"name": _TMP_VOLUME, "emptyDir": {}}, {"name": _TMP_VOLUME, "mountPath": "/tmp"}))  # noqa: S108 - of the pod
@@ -50,6 +53,20 @@ def _data(index: int, volume: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     else:
         source = {"csi": {**volume["csi"], "readOnly": True}}
     return {"name": name, **source}, {"name": name, "mountPath": f"{DATA_DIR}/{volume['name']}", "readOnly": True}
+
+
+def _output(output: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    # Whole, not a subPath: the kubelet would make that folder as root, and the trainer could not write into it.
+    kind = "persistentVolumeClaim" if "persistentVolumeClaim" in output else "csi"
+    return {"name": _OUTPUT_VOLUME, kind: dict(output[kind])}, {"name": _OUTPUT_VOLUME, "mountPath": OUTPUT_DIR}
+
+
+def output_folder(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str | None:
+    """Return the folder of a run, its own by the pipeline's uid; None where it has no output."""
+    if (output := spec.get("output")) is None:
+        return None
+    own = f"{metadata['name']}-{metadata['uid'][:8]}"
+    return str(PurePosixPath(OUTPUT_DIR, output.get("path", ""), own))
 
 
 def _manifest() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -89,11 +89,13 @@ def _end(pod: Object, now: datetime) -> Attempt:
         }
     code = terminated["exitCode"]
     reason, message = _why(pod, terminated)
+    went_on = (report_of(pod) or {}).get("fromStep")
     return {
         "endTime": terminated.get("finishedAt") or times.write(now),
         "reason": disrupted if disrupted and code != ExitCode.OK else reason,
         "message": message,
         **({"exitCode": code} if 0 <= code <= 255 else {}),
+        **({} if went_on is None else {"fromStep": went_on}),
     }
 
 

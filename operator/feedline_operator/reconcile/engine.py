@@ -11,7 +11,7 @@ from typing import Final
 
 from feedline.contract import ExitCode
 from feedline_operator.build import build_job
-from feedline_operator.reconcile import accept, deadlines, pending, status, times, ttl
+from feedline_operator.reconcile import accept, deadlines, injected, pending, status, stop, times, ttl
 from feedline_operator.reconcile.attempts import disruption
 from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
 from feedline_operator.reconcile.finished import finished
@@ -80,12 +80,16 @@ def reconcile(observed: Observed, now: datetime, policy: Policy) -> Plan:
     return _ask_for_more(plan, view, outcome, now)
 
 
-def _decide(view: View, now: datetime, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
+def _decide(  # noqa: PLR0911 - one for each policy
+    view: View, now: datetime, policy: Policy
+) -> tuple[Outcome, tuple[Action, ...]]:
     """Ask the policies in turn; the first with an answer has it."""
     if wrong := accept.problem(view.spec, view.observed.refusal):
         return failed(INVALID_SPEC, wrong), _stop(view)
     if view.own_job is not None and (end := finished(view.own_job, view.attempts_of(view.own_job))):
         return end, ()
+    if stopped := stop.stopped(view):
+        return stopped, _stop(view)
     clock = deadlines.Clock(view.accounts.started, view.accounts.ran, view.accounts.active_seconds)
     if late := deadlines.exceeded(view.policy, clock, now):
         return late, _stop(view)
@@ -93,8 +97,12 @@ def _decide(view: View, now: datetime, policy: Policy) -> tuple[Outcome, tuple[A
         return active(SUSPENDED, "Suspended by spec.suspend; set it to false to go on."), _stop(view)
     if view.job is None:
         return _start(view, policy)
-    standing = _standing(view, view.job, now)
-    looks = [time for time in (standing.again, deadlines.next_one(view.policy, clock)) if time is not None]
+    last = next((attempt for attempt in view.attempts_of(view.job) if "endTime" in attempt), None)
+    if kept := injected.kept(view.pods, last, now):
+        return kept, _stop(view)
+    standing = _standing(view, view.job, last, now)
+    times_to_look = (standing.again, deadlines.next_one(view.policy, clock), injected.due(view.pods))
+    looks = [time for time in times_to_look if time is not None]
     return replace(standing, again=min(looks, default=None)), ()
 
 
@@ -121,12 +129,11 @@ def _start(view: View, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
     return active(PENDING, "The Job is being created." if refusal is None else refusal.message), (CreateJob(body),)
 
 
-def _standing(view: View, job: Object, now: datetime) -> Outcome:
+def _standing(view: View, job: Object, last: Object | None, now: datetime) -> Outcome:
     if job["spec"].get("suspend", False):
         return active(QUEUED, "The Job is held back by its queue; `feedline why` asks the queue for the reason.")
-    past = [attempt for attempt in view.attempts_of(job) if "endTime" in attempt]
     warnings = view.observed.warnings or ()
-    return pending.waiting(view.pods, past[0] if past else None, warnings, condition(view.pipeline, SUCCEEDED), now)
+    return pending.waiting(view.pods, last, warnings, condition(view.pipeline, SUCCEEDED), now)
 
 
 def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ...], now: datetime) -> bool:

@@ -68,7 +68,7 @@ def waiting(  # noqa: PLR0911 - one for each kind of wait
     last
         The newest attempt of the Job that has ended.
     warnings
-        What Events say about the Job and its pods, newest first.
+        What Events say about the Job and its pods, causes first and the newest of them first.
     previous
         The condition Succeeded as it was written last.
     """

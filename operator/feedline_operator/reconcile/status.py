@@ -1,12 +1,13 @@
 """The pipeline's status, composed once from what was seen and what was decided."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from feedline_operator.reconcile import attempts, times
 from feedline_operator.reconcile.conditions import (
     ACCEPTED,
+    CHECKPOINTS_HEALTHY,
     INPUT_BOUND,
     PODS_READY,
     SUCCEEDED,
@@ -14,16 +15,19 @@ from feedline_operator.reconcile.conditions import (
     conditions,
 )
 from feedline_operator.reconcile.input_bound import input_bound
-from feedline_operator.reconcile.observed import Object, condition, job_end
+from feedline_operator.reconcile.observed import Object, condition, container_state, job_end
 from feedline_operator.reconcile.outcome import INVALID_SPEC, RUNNING, Outcome
 from feedline_operator.reconcile.outcome import SUSPENDED as STATE_SUSPENDED
+from feedline_operator.reconcile.saving import checkpoints_healthy
 from feedline_operator.reconcile.view import View
 
 _LIVE_FIELDS: Final = (
     *("observedTime", "epochs", "steps", "targetSteps", "samples", "samplesPerSecond", "waitPermille"),
     *("feedSamplesPerSecond", "modelSamplesPerSecond", "fetchMicros", "stepMicros", "majorFaults"),
-    *("diskSamples", "diskRandomLimitPermille", "values", "verdict"),
+    *("diskSamples", "diskRandomLimitPermille", "values", "fromStep", "checkpoint", "ranks", "verdict"),
 )
+_CHECKPOINT_FIELDS: Final = ("step", "epoch", "time", "bytes", "milliseconds")
+_OBJECTIVE_FIELDS: Final = ("value", "best", "bestStep")
 
 
 def compose(view: View, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -32,13 +36,16 @@ def compose(view: View, outcome: Outcome, now: datetime) -> dict[str, Any]:
     over = outcome.status != "Unknown"
     report = _final_report(view) if over else None
     feed = _feed(view) if report is None else _live(report)
+    newest = report or _sampled(view) or (_final_report(view) if view.running_pod is None else None) or {}
     status: dict[str, Any] = {
         "observedGeneration": view.pipeline["metadata"]["generation"],
         "startTime": view.status.get("startTime") or (accounts.job or {}).get("startTime"),
         "completionTime": _completion_time(view, now) if over else None,
-        "conditions": conditions(view.pipeline, _values(view, outcome, feed), now),
+        "conditions": conditions(view.pipeline, _values(view, outcome, feed, now), now),
         "feed": feed,
-        "attempts": view.attempts or None,
+        "attempts": _with_from_step(view, feed) or None,
+        "checkpoint": _only(newest.get("checkpoint"), _CHECKPOINT_FIELDS) or view.status.get("checkpoint"),
+        "objective": _objective(newest, is_over=over) or view.status.get("objective"),
         "failures": accounts.failures,
         "activeSeconds": accounts.active_seconds,
         "job": accounts.job,
@@ -54,10 +61,28 @@ def complete(view: View) -> dict[str, Any]:
         status["attempts"] = view.attempts
     if (report := _final_report(view)) is not None:
         status |= {"report": report, "feed": _live(report)}
+        status |= {"checkpoint": saved} if (saved := _only(report.get("checkpoint"), _CHECKPOINT_FIELDS)) else {}
+        status |= {"objective": aim} if (aim := _objective(report, is_over=True)) else {}
     return status
 
 
-def _values(view: View, outcome: Outcome, feed: Object | None) -> dict[str, tuple[str, str, str]]:
+def _only(part: Object | None, fields: Sequence[str]) -> dict[str, Any]:
+    return {field: part[field] for field in fields if field in part} if part is not None else {}
+
+
+def _objective(report: Object, *, is_over: bool) -> dict[str, Any]:
+    return _only(report.get("objective"), (*_OBJECTIVE_FIELDS, "curve") if is_over else _OBJECTIVE_FIELDS)
+
+
+def _with_from_step(view: View, feed: Object | None) -> list[dict[str, Any]]:
+    """Return the attempts; the one that runs has told from which step it went on."""
+    found = [dict(attempt) for attempt in view.attempts]
+    if found and view.running_pod is not None and feed is not None and "fromStep" in feed:
+        found[0].setdefault("fromStep", feed["fromStep"])
+    return found
+
+
+def _values(view: View, outcome: Outcome, feed: Object | None, now: datetime) -> dict[str, tuple[str, str, str]]:
     invalid, running = outcome.reason == INVALID_SPEC, outcome.reason == RUNNING
     suspended = ("False", "NotSuspended", "spec.suspend is false.")
     if outcome.reason == STATE_SUSPENDED:
@@ -67,6 +92,7 @@ def _values(view: View, outcome: Outcome, feed: Object | None) -> dict[str, tupl
         ACCEPTED: ("False", INVALID_SPEC, outcome.message) if invalid else ("True", "Accepted", "The spec is valid."),
         PODS_READY: ("True" if running else "False", outcome.reason, outcome.message),
         INPUT_BOUND: input_bound(feed, condition(view.pipeline, INPUT_BOUND)),
+        CHECKPOINTS_HEALTHY: checkpoints_healthy(view.spec, feed, running_since(view), now),
         SUSPENDED: suspended,
     }
 
@@ -84,11 +110,24 @@ def _feed(view: View) -> Object | None:
     if pod is None:
         return previous
     uid = pod["metadata"]["uid"]
-    if sample is not None and sample.pod_uid == uid:
-        return {**_live(sample.report), "observedTime": times.write(sample.time)}
+    if sample is not None and (numbers := _sampled(view)) is not None:
+        return {**_live(numbers), "observedTime": times.write(sample.time)}
     # The numbers of an earlier attempt say nothing about this one.
     newest = (view.status.get("attempts") or [{}])[0]
     return previous if newest.get("uid") == uid else None
+
+
+def _sampled(view: View) -> Object | None:
+    """Return what the trainer that runs was seen to say of itself."""
+    pod, sample = view.running_pod, view.observed.sample
+    is_its = pod is not None and sample is not None and sample.pod_uid == pod["metadata"]["uid"]
+    return sample.report if is_its and sample is not None else None
+
+
+def running_since(view: View) -> datetime | None:
+    """Return since when the newest container runs; None where none does."""
+    pod = view.running_pod
+    return None if pod is None else times.parse(container_state(pod)["running"].get("startedAt"))
 
 
 def _live(report: Mapping[str, Any]) -> dict[str, Any]:

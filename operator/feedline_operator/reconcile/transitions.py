@@ -5,7 +5,7 @@ A pipeline that just runs through tells of its end alone; every step on the way 
 
 from typing import Final
 
-from feedline_operator.reconcile.conditions import INPUT_BOUND, SUCCEEDED
+from feedline_operator.reconcile.conditions import CHECKPOINTS_HEALTHY, INPUT_BOUND, SUCCEEDED
 from feedline_operator.reconcile.observed import Object, condition
 from feedline_operator.reconcile.outcome import IMAGE_PULL_FAILED, RETRYING, SUSPENDED
 from feedline_operator.reconcile.plan import Transition
@@ -27,4 +27,8 @@ def transitions(previous: Object, status: Object) -> tuple[Transition, ...]:
         before = condition(was, INPUT_BOUND)
         if before is None or before["status"] != "True":
             told.append(Transition("Warning", INPUT_BOUND, bound["message"][:_MAX_MESSAGE]))
+    if (saving := condition(now, CHECKPOINTS_HEALTHY)) is not None and saving["status"] == "False":
+        before = condition(was, CHECKPOINTS_HEALTHY)
+        if before is None or before["status"] != "False":
+            told.append(Transition("Warning", f"Checkpoints{saving['reason']}", saving["message"][:_MAX_MESSAGE]))
     return tuple(told)

@@ -1,6 +1,7 @@
 """The Job of a pipeline: one that uses every field, as a file, and what holds for any."""
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mergepatch import merge
+from projects import skip_without
 from simulation.documents import SPEC, pipeline
 
 from feedline import contract
@@ -133,6 +135,44 @@ def test_volumes_may_have_the_names_of_ours():
     assert len({mount["mountPath"] for mount in container_of(job)["volumeMounts"]}) == 9
 
 
+OUTPUTS = {
+    "a claim": {"persistentVolumeClaim": {"claimName": "runs"}},
+    "a driver": {"csi": {"driver": "d.example", "volumeAttributes": {"bucket": "b"}}},
+}
+
+
+@pytest.mark.parametrize("source", OUTPUTS.values(), ids=OUTPUTS)
+@pytest.mark.parametrize(("path", "folder"), [({}, ""), ({"path": "team/a"}, "team/a/")], ids=["the root", "a path"])
+def test_the_output_can_be_written_to_and_has_a_folder_for_this_very_pipeline(source, path, folder):
+    job = built(output={**source, **path})
+    assert {"name": "output", **source} in pod_of(job)["volumes"]
+    assert {"name": "output", "mountPath": "/output"} in container_of(job)["volumeMounts"]
+    told = {each["name"]: each.get("value") for each in container_of(job)["env"]}
+    uid = pipeline()["metadata"]["uid"]
+    assert told["FEEDLINE_OUTPUT"] == f"/output/{folder}digits-{uid[:8]}"
+    assert told["FEEDLINE_RUN"] == uid
+
+
+def test_without_an_output_nothing_is_said_of_one():
+    job = built()
+    assert not {"FEEDLINE_OUTPUT", "FEEDLINE_RUN"} & {each["name"] for each in container_of(job)["env"]}
+    assert "output" not in {volume["name"] for volume in pod_of(job)["volumes"]}
+
+
+def test_the_trainer_reads_output_objective_and_checkpoint():
+    spec = {
+        "output": OUTPUTS["a claim"],
+        "objective": {"value": "loss", "goal": "Minimize"},
+        "train": {"checkpoint": {"keep": 1}},
+        "stop": {"message": "for the operator"},
+    }
+    text = manifest_text(pipeline(spec=spec)["spec"])
+    read = json.loads(text)
+    assert (read["output"], read["objective"]) == (spec["output"], spec["objective"])
+    assert read["train"]["checkpoint"] == {"keep": 1}
+    assert "stop" not in read
+
+
 def test_only_tmp_and_shared_memory_can_be_written_to():
     writable = [mount["mountPath"] for mount in container_of(build(FULL))["volumeMounts"] if not mount.get("readOnly")]
     assert writable == ["/tmp", "/dev/shm"]
@@ -164,10 +204,73 @@ def test_requests_are_limits_and_accelerators_have_any_name():
     assert container_of(built())["resources"] == {}
 
 
-def test_variables_of_ones_own_come_with_ours():
-    own = [{"name": "HOME", "value": "/data"}, {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
-    assert container_of(built(pod={"env": own}))["env"] == [{"name": "FEEDLINE_PIPELINE", "value": "digits"}, *own]
-    assert {"name": "HOME", "value": "/tmp"} in container_of(built())["env"]
+def environment_of(job):
+    """Return the container's variables that have a value; no name is there twice."""
+    listed = container_of(job)["env"]
+    named = {variable["name"]: variable.get("value") for variable in listed}
+    assert len(named) == len(listed)
+    return named
+
+
+def test_a_user_that_no_image_knows_has_a_name_a_home_and_places_to_write_to():
+    assert environment_of(built()) == {
+        "USER": "feedline",
+        "LOGNAME": "feedline",
+        "HOME": "/tmp",
+        "XDG_CACHE_HOME": "/tmp/.cache",
+        "TORCHINDUCTOR_CACHE_DIR": "/tmp/.cache/torchinductor",
+        "TRITON_CACHE_DIR": "/tmp/.cache/triton",
+        "NUMBA_CACHE_DIR": "/tmp/.cache/numba",
+        "CUDA_CACHE_PATH": "/tmp/.nv/ComputeCache",
+        "KERAS_HOME": "/tmp/.keras",
+        "MPLCONFIGDIR": "/tmp/.config/matplotlib",
+        "FEEDLINE_PIPELINE": "digits",
+    }
+
+
+def test_variables_of_ones_own_come_after_ours_and_take_their_place():
+    secret = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    own = [{"name": name, "value": "/data"} for name in environment_of(built()) if name != "FEEDLINE_PIPELINE"]
+    listed = container_of(built(pod={"env": [*own, secret]}))["env"]
+    assert listed == [{"name": "FEEDLINE_PIPELINE", "value": "digits"}, *own, secret]
+
+
+# What libraries make of the pod's variables where no passwd knows the user, as in an image that sets some by itself.
+PLACES = """
+import pwd
+
+
+def getpwuid(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+
+pwd.getpwuid = getpwuid
+
+import getpass
+from pathlib import Path
+
+print(getpass.getuser())
+print(Path.home())
+
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+print(cache_dir())
+
+from torch.hub import get_dir
+
+print(get_dir())
+"""
+
+
+def test_libraries_find_the_user_and_write_below_tmp(python, tmp_path):
+    skip_without("pytorch")
+    image = {"HOME": "/home/image", "XDG_CACHE_HOME": "/home/image/.cache"}
+    given = {name: value.replace("/tmp", str(tmp_path)) for name, value in environment_of(built()).items()}
+    ended = python(PLACES, **{**image, **given})
+    assert ended.code == 0, ended.errors
+    user, *places = ended.output.splitlines()
+    assert user == "feedline"
+    assert places == [str(tmp_path / below) for below in (".", ".cache/torchinductor", ".cache/torch/hub")]
 
 
 @pytest.mark.parametrize("name", ["FEEDLINE_PIPELINE", "FEEDLINE_VOLUMES", "FEEDLINE_"])
@@ -277,3 +380,14 @@ def test_every_pod_is_restricted_and_has_typed_fields_alone(spec):
     assert {mount["name"] for mount in container_of(job)["volumeMounts"]} == {
         volume["name"] for volume in pod["volumes"]
     }
+
+
+def test_several_processes_are_told_to_the_pod_and_how_long_they_wait_for_each_other():
+    def told(**spec):
+        environment = {each["name"]: each.get("value") for each in container_of(built(**spec))["env"]}
+        return [environment.get(name) for name in (contract.ENV_PROCESSES, contract.ENV_PEER_TIMEOUT)]
+
+    assert told() == [None, None]
+    assert told(resources={"processes": 1}, policy={"peerTimeoutSeconds": 60}) == [None, None]
+    assert told(resources={"processes": 4}) == ["4", "300"]
+    assert told(resources={"processes": 4}, policy={"peerTimeoutSeconds": 60}) == ["4", "60"]

@@ -16,6 +16,7 @@ from feedline_operator import settings
 USER = f"system:serviceaccount:{NAMESPACE}:feedline-operator"
 MAX_CALLS = 6
 INTERVAL_SECONDS = 30  # between two looks at the Events of what waits, and at the progress of what runs
+SETTLE_SECONDS = 5  # that the operator waits for the Job controller's word, at the Job's start and at its end
 
 
 def run(*arguments, **environment):
@@ -43,9 +44,11 @@ def test_a_whole_life_costs_few_calls(world):
     world.becomes("Completed", name=name)
     eventually(lambda: world.events(name), "its end is told")
     asked = [each for each in audit.asked(world.cluster, USER, begin) if each.namespace == world.namespace]
-    # A life that takes longer, as on a slow machine, is looked at and told of again.
-    intervals = int((time.monotonic() - began) // INTERVAL_SECONDS)
-    assert len(asked) <= MAX_CALLS + 2 * intervals, [(each.verb, each.resource, each.code) for each in asked]
+    # A life that takes longer, as on a slow machine, is told of once more for each word that did not come in time, and
+    # is looked at again.
+    seconds = time.monotonic() - began
+    further = min(int(seconds // SETTLE_SECONDS), 2) + 2 * int(seconds // INTERVAL_SECONDS)
+    assert len(asked) <= MAX_CALLS + further, f"{seconds:.0f} s: {[(each.verb, each.resource) for each in asked]}"
 
 
 def test_its_pages_answer(operator):

@@ -73,6 +73,7 @@ CONDITIONS = {
     "Accepted": ["True", "Accepted", "The spec is valid."],
     "PodsReady": ["False", "Starting", "words"],
     "InputBound": ["Unknown", "NoNumbers", "words"],
+    "CheckpointsHealthy": ["Unknown", "NoOutput", "words"],
     "Suspended": ["False", "NotSuspended", "spec.suspend is false."],
 }
 
@@ -149,6 +150,7 @@ def pod(
     unschedulable=None,
     deleting=None,
     gone=False,
+    beside=(),
     of=JOB_UID,
     **change,
 ):
@@ -170,6 +172,8 @@ def pod(
         When its grace period ends or ended.
     gone
         Whether it is not in the API any more.
+    beside
+        Containers that run beside the trainer's, whatever that does.
     of
         Uid of the Job that it belongs to.
     """
@@ -193,6 +197,10 @@ def pod(
     elif waiting is not None:
         state = {"waiting": {"reason": waiting[0], "message": waiting[1]}}
     status["containerStatuses"] = [] if state is None else [{"name": CONTAINER, "state": state}]
+    if beside:
+        running_on = {"running": {"startedAt": at(created)}}
+        status["containerStatuses"] += [{"name": each, "state": running_on} for each in beside]
+        status["phase"] = "Running"
     metadata = {
         "name": f"digits-0-{name}",
         "namespace": "team",

@@ -4,27 +4,32 @@ It is above everything else, which nothing else knows of. Commands import what t
 """
 
 import inspect
+import os
 import re
 import sys
+import traceback
 from pathlib import Path
 
 import typer
 
 from feedline.cli.bench import bench
 from feedline.cli.check import check
+from feedline.cli.checkpoints import checkpoints
 from feedline.cli.compare import compare
 from feedline.cli.delete import delete
 from feedline.cli.logs import logs
 from feedline.cli.pack import pack
 from feedline.cli.run import run
 from feedline.cli.status import status
+from feedline.cli.stop import stop
 from feedline.cli.submit import submit
 from feedline.cli.version import version
 from feedline.cli.why import why
 from feedline.contract import ExitCode
-from feedline.errors import FeedlineError
+from feedline.errors import FeedlineError, edge
 
 _CLICK_USAGE = 2
+_TRACEBACK = "FEEDLINE_TRACEBACK"
 
 app = typer.Typer(
     name="feedline",
@@ -49,8 +54,8 @@ app = typer.Typer(
     """,
 )
 for _panel, _commands in (
-    ("Here", (run, compare, check, bench, pack, version)),
-    ("In a cluster", (submit, status, why, logs, delete)),
+    ("Here", (run, compare, check, checkpoints, bench, pack, version)),
+    ("In a cluster", (submit, status, why, logs, stop, delete)),
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
@@ -58,16 +63,49 @@ for _panel, _commands in (
 
 def main() -> None:
     """Run the command line; end the process with the exit codes of `feedline.contract.ExitCode`."""
-    program = _program()
+    code = _run(_program())
     try:
-        app(prog_name=program)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Or the interpreter would try again at its end, and complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def _run(program: str) -> int | str | None:
+    """Run a command and return its exit code; whatever went wrong is told in one sentence."""
+    try:
+        with edge():
+            app(prog_name=program)
     except SystemExit as ended:
+        if isinstance(ended.__context__, typer.Abort):
+            return ExitCode.INTERRUPTED
         # A wrong option is a wrong use, like a wrong manifest.
-        sys.exit(ExitCode.USAGE if ended.code == _CLICK_USAGE else ended.code)
+        return ExitCode.USAGE if ended.code == _CLICK_USAGE else ended.code
     except FeedlineError as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"feedline: {line}\n")
-        sys.exit(error.exit_code)
+        return _tell(error)
+    except Exception as error:  # noqa: BLE001 - what nobody foresaw
+        return _tell_our_fault(error)
+    return ExitCode.OK
+
+
+def _tell(error: FeedlineError) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"feedline: {line}\n")
+    return error.exit_code
+
+
+def _tell_our_fault(error: Exception) -> int:
+    """Say that it is a fault of feedline, where it is, and how to get all that a report of it needs."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "feedline" in frame.filename]
+    place = f", in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    sys.stderr.write(
+        f"feedline: this is a fault of feedline and not yours: {type(error).__name__}: {str(error)[:300]}{place}; "
+        f"please report it to the project, with what {_TRACEBACK}=1 adds\n"
+    )
+    if os.environ.get(_TRACEBACK):
+        traceback.print_exception(error)
+    return 1
 
 
 def _program() -> str:

@@ -1,8 +1,12 @@
 """`feedline check`: whether a manifest and its data fit together, before anything is trained."""
 
+import logging
+import sys
 from collections.abc import Mapping
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,12 +23,21 @@ def check(
     backend: options.Backend = None,
     volume: options.VolumeOption = None,
     set_: options.SetOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The output of an earlier run, whose checkpoints tell their size."),
+    ] = None,
 ) -> None:
     """Check a manifest and its data: headers, shapes, sizes against the memory limit, how rows will come in.
 
         feedline check pipeline.yaml --volume digits=data
 
-    Without volumes only the manifest is checked. Exit codes: 0 fine, 64 wrong manifest, 65 bad data, 66 missing file,
+    Without volumes only the manifest is checked. What checkpoints take of memory and of a pod's grace is known from
+    an earlier run:
+
+        feedline check pipeline.yaml --volume digits=data --output runs/digits
+
+    Exit codes: 0 fine, 64 wrong manifest, 65 bad data, 66 missing file,
     78 a backend is not installed or a limit is too small.
     """
     document = options.read(file, backend, set_)
@@ -32,6 +45,7 @@ def check(
     from feedline import training
 
     training.require_backend(document.backend)
+    _tell_of_entrypoint(document, file)
     if volume is None and document.volumes:
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
@@ -42,12 +56,18 @@ def check(
     limit, loader = memory_bytes(), document.loader
     if document.memory is not None:
         limit = min(limit, document.memory)
-    total = _describe("train", document, document.train_data, volumes, limit)
-    if document.validation_data is not None:
-        total += _describe("validation", document, document.validation_data, volumes, limit)
+    with training.logged(logging.Formatter("feedline: %(message)s")):
+        train = _describe("train", document, document.train_data, volumes, limit)
+        validation = None
+        if document.validation_data is not None:
+            validation = _describe("validation", document, document.validation_data, volumes, limit)
+    total = train.bytes + (validation.bytes if validation is not None else 0)
+    training.require_same_classes(document, volumes)
+    training.largest_class(document, train, validation)
     kept = "in memory" if loader.residency == "memory" else "mapped"
+    copied = _tell_of_checkpoints(document, output) if output is not None else 0
     if kept == "in memory":
-        training.require_memory(total, limit)
+        training.require_memory(total + copied, limit)
     typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {loader.threads or default_threads()} threads")
     if kept == "mapped" and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
@@ -55,8 +75,44 @@ def check(
         typer.echo("the data fit into memory: after the first epoch they come from the page cache")
 
 
-def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int) -> int:
-    """Print what the arrays of a split are and how their rows will come in; return their bytes."""
+def _tell_of_checkpoints(document: "Manifest", output: Path) -> int:
+    """Print what saving took of an earlier run; return the memory that a copy takes."""
+    from feedline.checkpoints import checkpoints
+    from feedline.training import report_in
+    from feedline.units import size
+
+    newest = next((found.record for found in checkpoints(output / "checkpoints") if found.record is not None), None)
+    if newest is None:
+        typer.echo(f"checkpoints: {output} has none to tell by")
+        return 0
+    typer.echo(f"checkpoints: {size(newest.bytes)}, and as much memory for a copy, beside model and data")
+    seconds = ((report_in(output) or {}).get("checkpoint") or {}).get("milliseconds", 0) / 1e3
+    if seconds > document.grace_seconds:
+        typer.echo(
+            f"warning: a save took {seconds:.0f} s here, a pod's grace is {document.grace_seconds} s: raise "
+            "spec.pod.terminationGracePeriodSeconds"
+        )
+    elif seconds:
+        typer.echo(f"a save took {seconds:.1f} s here, of the {document.grace_seconds} s of a pod's grace")
+    return newest.bytes
+
+
+def _tell_of_entrypoint(document: "Manifest", file: Path) -> None:
+    """Warn of a training function whose module is not here; it is not imported, for that runs what is in it.
+
+    No more than a warning: in a cluster it may come from `spec.train.source` or an image.
+    """
+    module = (document.train.entrypoint or "").partition(":")[0].partition(".")[0]
+    folders = [str(file.resolve().parent), str(Path.cwd()), *sys.path]
+    if module and PathFinder.find_spec(module, folders) is None and find_spec(module) is None:
+        typer.echo(
+            f"warning: spec.train.entrypoint: there is no module {module} beside {file}, here, or on the import path; "
+            "a run needs it"
+        )
+
+
+def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int) -> "Arrays":
+    """Print what the arrays of a split are and how their rows will come in; return them."""
     from feedline import training
     from feedline.files import Residency, open_arrays
     from feedline.paging import survey
@@ -73,11 +129,10 @@ def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping
         typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
         if name in choices and choices[name].strategy != "resident":
             typer.echo(f"  {'':16} {choices[name].in_words()}")
-    if title == "train":
-        told = training.check_order(document, arrays)
-        if told is not None:
-            typer.echo(f"  {told}")
-    return arrays.bytes
+    told = training.check_split(document, split, volumes, arrays)
+    if told is not None:
+        typer.echo(f"  {told}")
+    return arrays
 
 
 def _run_rows(title: str, document: "Manifest", arrays: "Arrays") -> int:

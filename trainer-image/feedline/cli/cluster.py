@@ -123,6 +123,19 @@ class Cluster:
         answer = self._ask("POST", self._path(kind), {"fieldValidation": "Strict"}, body=dict(document))
         return self._checked(answer, f"create {kind.plural}")
 
+    def patch(self, kind: Kind, found: Object, change: Mapping[str, Any]) -> Object:
+        """Merge a change into the very object that was found, and into no other one that has got its name since.
+
+        Raises
+        ------
+        UsageError
+            The API server has something against the change.
+        """
+        metadata = found["metadata"]
+        body = {**change, "metadata": {"uid": metadata["uid"]}}
+        answer = self._ask("PATCH", self._path(kind, metadata["name"]), body=body)
+        return self._checked(answer, f"patch {kind.plural}")
+
     def delete(self, kind: Kind, found: Object, propagation: str) -> None:
         """Delete the very object that was found, and no other one that has got its name since.
 
@@ -202,7 +215,8 @@ class Cluster:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        headers = {"Accept": accept, "Content-Type": "application/json"}
+        content = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": accept, "Content-Type": content}
         used = [(key, value) for key, value in query.items() if value]
         try:
             request = self._client.param_serialize(

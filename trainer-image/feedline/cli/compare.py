@@ -31,6 +31,10 @@ def compare(
     set_: options.SetOption = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Timed runs of each way; the table shows medians.")] = 3,
     steps: Annotated[int, typer.Option(min=2, max=1_000_000, help="Steps of a timed run.")] = 200,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the model of each backend in DIR/BACKEND, in place of an earlier one."),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw the medians and their spread.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of a table.")] = False,
 ) -> None:
@@ -47,6 +51,7 @@ def compare(
     """
     from feedline.compare import compare as measure
 
+    options.require_writable(plot, "--plot")
     options.quiet_frameworks()
     changes = list(set_ or [])
     document = options.read(file, None, changes)
@@ -55,11 +60,13 @@ def compare(
     if plot is not None and find_spec("matplotlib") is None:
         raise EnvironmentInvalidError("--plot: matplotlib is not installed here: pip install 'feedline[plot]'")
     with _status() as say:
-        results = measure(file, changes, volumes, cells, rounds=rounds, steps=steps, on_progress=say)
+        results = measure(file, changes, volumes, cells, rounds=rounds, steps=steps, output=output, on_progress=say)
     if as_json:
         typer.echo(json.dumps([{**vars(cell), **vars(result)} for cell, result in results.items()], indent=2))
     else:
         _show(document.name, results)
+        if output is not None:
+            typer.echo(f"The models lie in {', '.join(sorted({f'{output}/{cell.backend}' for cell in results}))}.")
     if plot is not None:
         _draw(document.name, results, plot)
     hashes = {result.rows_hash for result in results.values()}

@@ -8,7 +8,8 @@ and only then the training itself. Nothing is asked of the cluster here, and wha
 from collections.abc import Callable
 from typing import Final
 
-from feedline.cli.explain_pod import container_waits, starting, unreachable, unschedulable
+from feedline.cli.explain_pod import container_waits, unreachable, unschedulable
+from feedline.cli.explain_start import starting
 from feedline.cli.printable import sentence
 from feedline.cli.seen import (
     Explanation,
@@ -17,8 +18,10 @@ from feedline.cli.seen import (
     advice_for,
     condition,
     current_pod,
-    newest_event,
+    events_about,
+    output_of,
     progress,
+    saved,
     verdict,
 )
 from feedline.contract import KIND
@@ -89,8 +92,10 @@ def _finished(seen: Seen) -> Explanation | None:
         report = status.get("report") or {}
         steps = f" after {report['steps']} steps" if "steps" in report else ""
         judged = verdict(report)
+        place = output_of(seen.pipeline)
+        left = f"; what it made lies in {place}" if place and saved(seen.pipeline) else ""
         return Explanation(
-            f"{seen.name} is Completed{steps}: {judged or message}.",
+            f"{seen.name} is {succeeded['reason']}{steps}: {judged or message}{left}.",
             sentence(report["verdict"].get("advice", "")) + "." if judged and report["verdict"]["inputBound"] else "",
         )
     if succeeded["status"] != "False":
@@ -117,8 +122,9 @@ def _suspended(seen: Seen) -> Explanation | None:
     if not seen.pipeline["spec"].get("suspend"):
         return None
     change = """-p '{"spec":{"suspend":false}}'"""
+    from_there = f"; it will go on from {saved(seen.pipeline)}" if saved(seen.pipeline) else ""
     return Explanation(
-        f"{seen.name} is suspended by its own spec.suspend.",
+        f"{seen.name} is suspended by its own spec.suspend{from_there}.",
         f"Let it go on by `kubectl patch trainingpipeline {seen.name} -n {seen.namespace} --type=merge {change}`.",
     )
 
@@ -207,10 +213,10 @@ _REFUSALS: Final = (
 def _refused(seen: Seen) -> Explanation | None:
     """Look for what keeps the Job from having a pod at all."""
     job = _own_job(seen)
-    refusal = newest_event(seen, job) if job is not None and current_pod(seen) is None else None
-    if refusal is None or refusal.get("reason") != "FailedCreate":
+    events = events_about(seen, job) if job is not None and current_pod(seen) is None else []
+    if not events or events[0].get("reason") != "FailedCreate":
         return None
-    message = refusal.get("message", "")
+    message = events[0].get("message", "")
     return Explanation(
         f"{seen.name} gets no pod: {sentence(message)}.",
         advice_for(_REFUSALS, message).format(namespace=seen.namespace),
@@ -243,7 +249,11 @@ def _running(seen: Seen) -> Explanation | None:
         bound = condition(seen.pipeline, "InputBound")
         said = sentence(bound["message"]) or "the operator has no numbers from its pod yet"
         return Explanation(f"{seen.name} is training{where}; whether data or model hold it back is not known: {said}.")
-    steps = f", step {progress(feed)}" if "steps" in feed else ""
+    unsaved = condition(seen.pipeline, "CheckpointsHealthy")
+    if unsaved["status"] == "False":
+        return Explanation(f"{seen.name} is training{where}, but cannot save itself: {sentence(unsaved['message'])}.")
+    went_on = f" (gone on from step {feed['fromStep']})" if "fromStep" in feed else ""
+    steps = f", step {progress(feed)}{went_on}" if "steps" in feed else ""
     advice = sentence(feed["verdict"].get("advice", "")) if feed["verdict"]["inputBound"] else ""
     return Explanation(f"{seen.name} is training{where}{steps}: {judged}.", f"{advice}." if advice else "")
 

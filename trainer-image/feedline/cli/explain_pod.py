@@ -1,4 +1,4 @@
-"""What can hold a pod of a pipeline back: its node, the scheduler, the image, a volume. Pure.
+"""What can hold a pod of a pipeline back by its own status: its node, the scheduler, the image. Pure.
 
 Each rule looks at one of these and says what is wrong and what to do, or is silent (`feedline.cli.explain` asks them).
 """
@@ -6,7 +6,7 @@ Each rule looks at one of these and says what is wrong and what to do, or is sil
 from typing import Final
 
 from feedline.cli.printable import sentence
-from feedline.cli.seen import Explanation, Object, Seen, advice_for, condition, current_pod, has_ended, newest_event
+from feedline.cli.seen import Explanation, Object, Seen, advice_for, condition, current_pod, has_ended
 
 
 def unreachable(seen: Seen) -> Explanation | None:
@@ -36,6 +36,10 @@ def _node_problem(pod: Object, node: Object | None) -> str:
 
 _UNSCHEDULABLE: Final = (
     ("persistentvolumeclaim", "Create the claim, or correct spec.data.volumes: `kubectl get pvc -n {namespace}`."),
+    (
+        "ReadWriteOncePod",
+        "Delete the pod that uses the claim, or wait for its end: `kubectl describe pvc -n {namespace}` names it.",
+    ),
     ("PersistentVolumeClaim", "See why the claim is not bound: `kubectl describe pvc -n {namespace}`."),
     ("Insufficient", "Ask for less in spec.resources, free some, or add a node: `kubectl describe nodes`."),
     ("taint", "Allow the taint in spec.pod.tolerations, if the pipeline may run there."),
@@ -84,29 +88,3 @@ def container_waits(seen: Seen) -> Explanation | None:
         )
         return Explanation(f"{seen.name} cannot start, {reason}: {message}.", _WAITING[reason].format(name=seen.name))
     return None
-
-
-_MOUNTS: Final = (
-    (
-        "configmap",
-        "Create the ConfigMap of spec.train.source, or correct its name: `kubectl get configmap -n {namespace}`.",
-    ),
-    ("FailedAttachVolume", "Look at the claim and its storage: `kubectl describe pvc -n {namespace}`."),
-    ("FailedMount", "Look at the claim and its storage: `kubectl describe pvc -n {namespace}`."),
-)
-
-
-def starting(seen: Seen) -> Explanation | None:
-    """Say what the newest event tells about a pod that has a node and no container yet."""
-    pod = current_pod(seen)
-    if pod is None or pod["status"].get("phase") != "Pending" or "nodeName" not in pod["spec"]:
-        return None
-    name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
-    event = newest_event(seen, pod)
-    if event is None:
-        return Explanation(f"{seen.name} is starting: pod {name} has just come to node {node}.")
-    reason, message = event.get("reason", ""), event.get("message", "")
-    if event.get("type") == "Warning":
-        advice = advice_for(_MOUNTS, f"{message} {reason}").format(namespace=seen.namespace)
-        return Explanation(f"{seen.name} cannot start on node {node}, {reason}: {sentence(message)}.", advice)
-    return Explanation(f"{seen.name} is starting on node {node}: {sentence(message)}.")

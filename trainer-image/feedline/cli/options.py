@@ -62,3 +62,25 @@ def folders(document: Manifest, volumes: list[str] | None) -> dict[str, Path]:
     for name in document.volumes:
         manifest.folder_of(name, found)
     return found
+
+
+def require_writable(path: Path | None, option: str) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
+
+    Raises
+    ------
+    UsageError
+        It is a folder, or cannot be made where it should lie.
+    """
+    if path is None:
+        return
+    try:
+        if path.is_dir() or not path.name:
+            raise UsageError(f"{option} {path}: is a folder, give the name of a file")
+        existed = path.exists()
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written ({error.strerror}): choose another place") from None

@@ -31,6 +31,9 @@ class Seen:
         Kueue's Workload for the Job.
     nodes
         By name, the nodes of the pods, where the user may read them.
+    neighbours
+        All pods of the namespace, read where an event says that another node has a volume; None where the user may not
+        list them.
     server_version
         Such as (1, 36).
     """
@@ -43,6 +46,7 @@ class Seen:
     events: Sequence[Object] = ()
     workload: Object | None = None
     nodes: Mapping[str, Object] = field(default_factory=dict)
+    neighbours: Sequence[Object] | None = ()
     server_version: tuple[int, int] | None = None
 
 
@@ -78,6 +82,22 @@ def verdict(numbers: Object) -> str:
     return f"the data are the bottleneck, {share} (cause {sentence(judged.get('cause', 'Unknown'))}{rates})"
 
 
+def output_of(pipeline: Object) -> str | None:
+    """Return where a pipeline leaves what it makes, for people; None where it has no output."""
+    spec, metadata = pipeline["spec"], pipeline["metadata"]
+    if (output := spec.get("output")) is None:
+        return None
+    folder = "/".join(filter(None, (output.get("path"), f"{metadata['name']}-{metadata['uid'][:8]}")))
+    claim = output.get("persistentVolumeClaim")
+    return f"{folder} on the " + (f"claim {claim['claimName']}" if claim else "volume of its spec.output.csi")
+
+
+def saved(pipeline: Object) -> str:
+    """Say which checkpoint is the newest, such as ``step 800``; "" where none is known."""
+    checkpoint = pipeline.get("status", {}).get("checkpoint") or {}
+    return f"step {checkpoint['step']}" if "step" in checkpoint else ""
+
+
 def progress(numbers: Object) -> str:
     """Return steps done and to do, such as ``812 of 2000 (41 %)``."""
     steps, target = numbers.get("steps", 0), numbers.get("targetSteps")
@@ -95,10 +115,20 @@ def current_pod(seen: Seen) -> Object | None:
     return max(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
 
 
-def newest_event(seen: Seen, about: Object) -> Object | None:
-    """Return the newest event about an object."""
+def events_about(seen: Seen, about: Object) -> list[Object]:
+    """Return the events about an object, newest first; of one second, in which much happens, warnings before others."""
     events = [each for each in seen.events if each["involvedObject"].get("uid") == about["metadata"]["uid"]]
-    return max(events, key=_time, default=None)
+    return sorted(events, key=lambda event: (_time(event), is_warning(event)), reverse=True)
+
+
+def is_warning(event: Object) -> bool:
+    """Tell whether an event is one of trouble."""
+    return bool(event.get("type") == "Warning")
+
+
+def is_held_elsewhere(event: Object) -> bool:
+    """Tell whether an event says that a volume for one node is attached to another."""
+    return "Multi-Attach error" in (event.get("message") or "")
 
 
 def _time(event: Object) -> str:

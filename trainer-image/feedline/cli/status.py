@@ -10,7 +10,7 @@ import typer
 from feedline.cli.cluster import PIPELINES, Object
 from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption, connect
 from feedline.cli.printable import columns, sentence
-from feedline.cli.seen import condition, progress, verdict
+from feedline.cli.seen import condition, output_of, progress, saved, verdict
 
 
 def status(
@@ -64,13 +64,17 @@ def _described(pipeline: Object, now: datetime) -> Iterator[str]:
         ("started", _ago(told.get("startTime"), now)),
         ("completed", _ago(told.get("completionTime"), now)),
         *_numbers(numbers, now),
+        *_left_behind(pipeline, now),
     ]
     yield from columns([fact for fact in facts if fact[1]])
     attempts = told.get("attempts") or []
     if attempts:
         yield ""
         yield from columns(
-            [("ATTEMPT", "POD", "NODE", "STARTED", "ENDED", "REASON", "EXIT", "MESSAGE"), *_attempts(attempts, now)]
+            [
+                ("ATTEMPT", "POD", "NODE", "STARTED", "ENDED", "FROM STEP", "REASON", "EXIT", "MESSAGE"),
+                *_attempts(attempts, now),
+            ]
         )
     yield ""
     yield from columns(
@@ -99,11 +103,20 @@ def _numbers(numbers: Object, now: datetime) -> Iterator[tuple[str, str]]:
     yield "seen", _ago(numbers.get("observedTime"), now)
 
 
+def _left_behind(pipeline: Object, now: datetime) -> Iterator[tuple[str, str]]:
+    told = pipeline["status"]
+    if "best" in (aim := told.get("objective") or {}):
+        yield "best", f"{pipeline['spec']['objective']['value']} {aim['best']} at step {aim.get('bestStep', '?')}"
+    if newest := saved(pipeline):
+        yield "checkpoint", f"{newest}, {_ago(told['checkpoint'].get('time'), now)}"
+    yield "output", output_of(pipeline) or ""
+
+
 def _attempts(attempts: list[Object], now: datetime) -> Iterator[tuple[object, ...]]:
     for each in attempts:
         times = (_ago(each.get("startTime"), now), _ago(each.get("endTime"), now))
         where = (each["index"], each.get("pod"), each.get("node"))
-        yield *where, *times, each.get("reason"), each.get("exitCode"), each.get("message")
+        yield *where, *times, each.get("fromStep"), each.get("reason"), each.get("exitCode"), each.get("message")
 
 
 def _ago(time: str | None, now: datetime) -> str:

@@ -11,6 +11,7 @@ from feedline.cli.cluster import (
     JOBS,
     NODES,
     PIPELINES,
+    PODS,
     WORKLOADS,
     Cluster,
     NotPermittedError,
@@ -19,7 +20,7 @@ from feedline.cli.cluster import (
 )
 from feedline.cli.connection import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
 from feedline.cli.explain import explain
-from feedline.cli.seen import Seen, has_ended
+from feedline.cli.seen import Seen, has_ended, is_held_elsewhere
 from feedline.contract import ExitCode
 
 T = TypeVar("T")
@@ -55,15 +56,18 @@ def look(cluster: Cluster, name: str) -> Seen:
         return Seen(name, cluster.namespace, {})
     job = _if_possible(lambda: cluster.find(JOBS, name))
     pods = _if_possible(lambda: cluster.pods(pipeline)) or []
+    events = [event for thing in (job, *pods) if thing for event in _events(cluster, thing)]
     return Seen(
         name,
         cluster.namespace,
         pipeline,
         job=job,
         pods=pods,
-        events=[event for thing in (job, *pods) if thing for event in _events(cluster, thing)],
+        events=events,
         workload=_workload(cluster, job) if job is not None and job["spec"].get("suspend") else None,
         nodes=_nodes(cluster, pods),
+        # No more than who reads the pipeline's own pods may do; there may be thousands, though.
+        neighbours=_if_possible(lambda: cluster.find_all(PODS)) if any(map(is_held_elsewhere, events)) else (),
         server_version=_if_possible(cluster.version),
     )
 

@@ -4,16 +4,28 @@ Nothing in here knows an array, a framework or a cluster. Others take `read`, `p
 and the reader of YAML for texts of their own.
 """
 
-from feedline.manifest.document import ArrayRef, Loader, Manifest, Parameter, Split, Train, folder_of
+from feedline.manifest.document import (
+    ArrayRef,
+    Checkpoint,
+    Loader,
+    Manifest,
+    Objective,
+    Parameter,
+    Split,
+    Train,
+    folder_of,
+)
 from feedline.manifest.jsonvalues import plain, read_json
-from feedline.manifest.reading import ManifestError, from_pod, parse, read
+from feedline.manifest.reading import ManifestError, from_pod, parse, pod_part, read
 from feedline.manifest.yamlread import read_yaml
 
 __all__ = [
     "ArrayRef",
+    "Checkpoint",
     "Loader",
     "Manifest",
     "ManifestError",
+    "Objective",
     "Parameter",
     "Split",
     "Train",
@@ -21,6 +33,7 @@ __all__ = [
     "from_pod",
     "parse",
     "plain",
+    "pod_part",
     "read",
     "read_json",
     "read_yaml",

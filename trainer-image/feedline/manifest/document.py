@@ -9,6 +9,9 @@ from feedline.errors import UsageError
 
 Parameter = str | int | float | bool
 Folder = TypeVar("Folder")
+_EVERY_SECONDS: Final = 600
+_KEEP: Final = 2
+_GRACE_SECONDS: Final = 30  # Kubernetes' own
 _UNITS: Final = {
     **{unit + "i": 1024**power for power, unit in enumerate("KMGT", start=1)},
     **{unit: 1000**power for power, unit in enumerate("kMGT", start=1)},
@@ -57,6 +60,23 @@ class Loader:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """When a run saves itself, by time and by steps (0: not), and how many of its newest checkpoints stay."""
+
+    every_seconds: int
+    every_steps: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training is for: the value of that name in what is reported, and whether more of it is better."""
+
+    value: str
+    is_maximized: bool
+
+
+@dataclass(frozen=True)
 class Train:
     """What trains and for how long: one of `entrypoint` and `command`, and one of `epochs`, `steps` and `seconds`."""
 
@@ -67,13 +87,15 @@ class Train:
     epochs: int | None
     steps: int | None
     seconds: int | None
+    checkpoint: Checkpoint
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A valid TrainingPipeline.
 
-    `memory` is `resources.memory` in bytes; `document` is all of it, as read and with the defaults filled in.
+    `memory` is `resources.memory` in bytes, `grace_seconds` what a pod has to end; `document` is all of it, as read and
+    with the defaults filled in.
     """
 
     name: str
@@ -83,7 +105,9 @@ class Manifest:
     validation_data: Split | None
     loader: Loader
     train: Train
+    objective: Objective | None
     memory: int | None
+    grace_seconds: int
     accelerator_count: int
     document: dict[str, Any]
 
@@ -121,11 +145,24 @@ def frozen(document: dict[str, Any]) -> Manifest:
             epochs=train.get("epochs"),
             steps=train.get("steps"),
             seconds=train.get("seconds"),
+            checkpoint=_checkpoint(train.get("checkpoint", {})),
         ),
+        objective=_objective(spec.get("objective")),
         memory=_bytes(resources["memory"]) if "memory" in resources else None,
+        grace_seconds=spec.get("pod", {}).get("terminationGracePeriodSeconds", _GRACE_SECONDS),
         accelerator_count=resources["accelerator"]["count"] if "accelerator" in resources else 0,
         document=document,
     )
+
+
+def _checkpoint(checkpoint: Mapping[str, int]) -> Checkpoint:
+    """Return when to save; what the schema would fill in where a document says nothing of it."""
+    every_seconds = checkpoint.get("everySeconds", _EVERY_SECONDS)
+    return Checkpoint(every_seconds, checkpoint.get("everySteps", 0), checkpoint.get("keep", _KEEP))
+
+
+def _objective(objective: Mapping[str, str] | None) -> Objective | None:
+    return None if objective is None else Objective(objective["value"], objective["goal"] == "Maximize")
 
 
 def _split(split: dict[str, Any]) -> Split:

@@ -17,19 +17,20 @@ def train(run: "Run") -> None:
     task = task_of(run)
     model = network(task).to(run.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
+    run.checkpoint(model=model, optimizer=optimizer)
+    network_of_all = run.distribute(model)
     for _ in run.epochs():
         model.train()
-        sums = torch.zeros(3, device=run.device)
         for batch in run.train:
-            loss, measured = _measure(model, task, batch)
+            loss, measured = _measure(network_of_all, task, batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            sums += measured
+            run.sums.add(measured=measured)
         # The only synchronisation of an epoch: asking a GPU after every step would make it wait.
-        run.report(**means(task, sums.tolist(), prefix=""))
+        run.report(**_means(run, task, run.sums["measured"].tolist(), prefix=""))
         if run.validation is not None:
-            run.report(**_evaluate(model, task, run.validation, run.device))
+            run.report(**_means(run, task, _evaluate(model, task, run.validation, run.device), prefix="val_"))
 
 
 def network(task: Task) -> nn.Sequential:
@@ -60,10 +61,17 @@ def _measure(model: nn.Module, task: Task, batch: dict[str, torch.Tensor]) -> tu
     return total / count, torch.stack([total, hits.sum(), rows.sum()]).detach()
 
 
-def _evaluate(model: nn.Module, task: Task, batches: "Batches", device: torch.device) -> dict[str, float]:
+def _means(run: "Run", task: Task, sums: list[float], prefix: str) -> dict[str, float]:
+    """Return what is reported, over the rows of all ranks."""
+    return {name: run.mean(value, sums[2]) for name, value in means(task, sums, prefix).items()}
+
+
+def _evaluate(model: nn.Module, task: Task, batches: "Batches", device: torch.device) -> list[float]:
+    """Return the sums of loss, hits and rows."""
     model.eval()
     sums = torch.zeros(3, device=device)
     with torch.no_grad():
         for batch in batches:
             sums += _measure(model, task, batch)[1]
-    return means(task, sums.tolist(), prefix="val_")
+    found: list[float] = sums.tolist()
+    return found

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feedline.errors import DataError, UsageError
+from feedline.training import classes_in
 
 if TYPE_CHECKING:
     from feedline.training import Run
-
-_SCANNED_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,19 @@ def task_of(run: "Run") -> Task:
             raise UsageError(f"array {name}: weights must be one number a row, this has {arrays[name].row_shape}")
     _check_validation(run)
     values = int(np.prod(target.row_shape, dtype=np.int64))
+    hidden_units, hidden_layers = _whole(run, "hiddenUnits", 256, least=1), _whole(run, "hiddenLayers", 2, least=0)
+    width = sum(int(np.prod(arrays[name].row_shape, dtype=np.int64)) for name in run.inputs)
+    splits = [split.arrays[target.name] for split in (run.train, run.validation) if split is not None]
     return Task(
         inputs=tuple(run.inputs),
         target=target.name,
         weight=run.weights[0] if run.weights else None,
-        width=sum(int(np.prod(arrays[name].row_shape, dtype=np.int64)) for name in run.inputs),
-        outputs=_classes(run) if is_classes else values,
+        width=width,
+        outputs=classes_in(splits, hidden_units if hidden_layers else width) if is_classes else values,
         is_classes=is_classes,
         learning_rate=_parameter(run, "learningRate", 0.001),
-        hidden_units=_whole(run, "hiddenUnits", 256, least=1),
-        hidden_layers=_whole(run, "hiddenLayers", 2, least=0),
+        hidden_units=hidden_units,
+        hidden_layers=hidden_layers,
     )
 
 
@@ -92,21 +94,6 @@ def _whole(run: "Run", name: str, default: int, least: int) -> int:
     if value != int(value) or value < least:
         raise UsageError(f"spec.train.parameters.{name}: must be a whole number from {least} on (got {value!r})")
     return int(value)
-
-
-def _classes(run: "Run") -> int:
-    """Return one more than the largest class of all splits, read in sequence."""
-    largest = 0
-    for batches in (run.train, run.validation):
-        if batches is None:
-            continue
-        target = batches.arrays[run.targets[0]]
-        for start in range(0, target.rows, _SCANNED_ROWS):
-            part = target.read(start, min(start + _SCANNED_ROWS, target.rows))
-            if part.dtype.kind == "i" and part.min() < 0:
-                raise UsageError(f"array {target.name}: classes must not be negative, there is a {part.min()}")
-            largest = max(largest, int(part.max()))
-    return largest + 1
 
 
 def means(task: Task, sums: list[float], prefix: str) -> dict[str, float]:

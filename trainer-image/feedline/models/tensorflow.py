@@ -1,6 +1,6 @@
 """The built-in model in TensorFlow: a loop of one's own around a compiled step."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -32,10 +32,14 @@ def train(run: "Run") -> None:
     def look(batch: Batch) -> tf.Tensor:
         return _measure(model, task, batch)[1]
 
+    run.checkpoint(model=model, optimizer=optimizer)
     for _ in run.epochs():
-        run.report(**_epoch(step, task, run.train, prefix=""))
+        for batch in _wanted(task, run.train):
+            run.sums.add(measured=step(batch))
+        run.report(**means(task, run.sums["measured"].numpy().tolist(), prefix=""))
         if run.validation is not None:
-            run.report(**_epoch(look, task, run.validation, prefix="val_"))
+            measured = sum(look(batch) for batch in _wanted(task, run.validation))
+            run.report(**means(task, measured.numpy().tolist(), prefix="val_"))
 
 
 def network(task: Task) -> tf.keras.Sequential:
@@ -44,12 +48,11 @@ def network(task: Task) -> tf.keras.Sequential:
     return tf.keras.Sequential([tf.keras.Input((task.width,)), *hidden, tf.keras.layers.Dense(task.outputs)])
 
 
-def _epoch(step: Callable[[Batch], tf.Tensor], task: Task, batches: "Batches", prefix: str) -> dict[str, float]:
+def _wanted(task: Task, batches: "Batches") -> Iterator[Batch]:
+    """Yield batches without the arrays that the step does not know, for which it would be compiled anew."""
     wanted = {*task.inputs, task.target, task.weight}
-    sums = tf.zeros(3)
     for batch in batches:
-        sums += step({name: tensor for name, tensor in batch.items() if name in wanted})
-    return means(task, sums.numpy().tolist(), prefix)
+        yield {name: tensor for name, tensor in batch.items() if name in wanted}
 
 
 def _measure(model: tf.keras.Model, task: Task, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,30 +14,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from feedline.training.backends import PACKAGES, require_backend
     from feedline.training.batches import Batches
+    from feedline.training.classes import classes_in, largest_class, require_same_classes
     from feedline.training.execution import StoppedEarly, execute
+    from feedline.training.gang import Progress
     from feedline.training.outcome import write_report
-    from feedline.training.process import logged, manifest_text, port_from_environment, volumes_from_environment
+    from feedline.training.output import Output, is_finished, make_fresh, report_in, require_new, run_of
+    from feedline.training.process import (
+        JsonLines,
+        end_if_lost,
+        logged,
+        manifest_text,
+        output_from_environment,
+        port_from_environment,
+        processes_from_environment,
+        volumes_from_environment,
+    )
     from feedline.training.report import decimal, summarize
     from feedline.training.run import Run
-    from feedline.training.sources import check_order, open_split, paths, require_memory
+    from feedline.training.sources import check_split, open_split, paths, require_memory
     from feedline.training.verdict import in_words
 
 __all__ = [
     "PACKAGES",
     "Batches",
+    "JsonLines",
+    "Output",
+    "Progress",
     "Run",
     "StoppedEarly",
-    "check_order",
+    "check_split",
+    "classes_in",
     "decimal",
+    "end_if_lost",
     "execute",
     "in_words",
+    "is_finished",
+    "largest_class",
     "logged",
+    "make_fresh",
     "manifest_text",
     "open_split",
+    "output_from_environment",
     "paths",
     "port_from_environment",
+    "processes_from_environment",
+    "report_in",
     "require_backend",
     "require_memory",
+    "require_new",
+    "require_same_classes",
+    "run_of",
     "summarize",
     "volumes_from_environment",
     "write_report",
@@ -46,12 +72,24 @@ __all__ = [
 _PLACES = {
     "backends": ("PACKAGES", "require_backend"),
     "batches": ("Batches",),
+    "classes": ("classes_in", "largest_class", "require_same_classes"),
     "execution": ("StoppedEarly", "execute"),
+    "gang": ("Progress",),
     "outcome": ("write_report",),
-    "process": ("logged", "manifest_text", "port_from_environment", "volumes_from_environment"),
+    "output": ("Output", "is_finished", "make_fresh", "report_in", "require_new", "run_of"),
+    "process": (
+        "JsonLines",
+        "end_if_lost",
+        "logged",
+        "manifest_text",
+        "output_from_environment",
+        "port_from_environment",
+        "processes_from_environment",
+        "volumes_from_environment",
+    ),
     "report": ("decimal", "summarize"),
     "run": ("Run",),
-    "sources": ("check_order", "open_split", "paths", "require_memory"),
+    "sources": ("check_split", "open_split", "paths", "require_memory"),
     "verdict": ("in_words",),
 }
 

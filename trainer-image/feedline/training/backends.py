@@ -3,6 +3,7 @@
 Frameworks are imported only when they are asked for; each takes seconds.
 """
 
+import contextlib
 import os
 import random
 from importlib import import_module
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from feedline.errors import EnvironmentInvalidError
-from feedline.limits import cpu_count
+from feedline.limits import computing_threads, limited_cpus
 from feedline.training.timeline import Clock, HostClock
 
 PACKAGES = {"keras": "keras", "tensorflow": "tensorflow", "pytorch": "torch"}
@@ -43,6 +44,33 @@ def import_backend(backend: str) -> None:
         by_keras = "set KERAS_BACKEND to tensorflow or torch, and install that"
         remedy = by_keras if backend == "keras" else "install it again"
         raise EnvironmentInvalidError(f"spec.backend: {backend} cannot be imported ({error}): {remedy}") from None
+    if _is_on_tensorflow(backend):
+        _hold_tensorflow_to_the_limit()
+
+
+def _is_on_tensorflow(backend: str) -> bool:
+    if backend == "keras":
+        import keras
+
+        return bool(keras.backend.backend() == "tensorflow")
+    return backend == "tensorflow"
+
+
+def _hold_tensorflow_to_the_limit() -> None:
+    """Have TensorFlow start as many threads as it may use CPUs, unless the user has said how many, or it has begun.
+
+    It counts the CPUs of the affinity and knows no quota, so that in a pod it starts one for each CPU of the host.
+    """
+    import tensorflow as tf
+
+    cpus, threading = limited_cpus(), tf.config.threading
+    if cpus is None:
+        return
+    with contextlib.suppress(RuntimeError):  # user code has computed while it was imported
+        if "TF_NUM_INTRAOP_THREADS" not in os.environ and not threading.get_intra_op_parallelism_threads():
+            threading.set_intra_op_parallelism_threads(cpus)
+        if "TF_NUM_INTEROP_THREADS" not in os.environ and not threading.get_inter_op_parallelism_threads():
+            threading.set_inter_op_parallelism_threads(cpus)
 
 
 def seed_everything(backend: str, seed: int) -> None:
@@ -60,13 +88,25 @@ def seed_everything(backend: str, seed: int) -> None:
         tf.random.set_seed(seed)
         tf.config.experimental.enable_op_determinism()
     else:
-        import keras
+        _seed_keras(seed % 2**32)
 
-        keras.utils.set_random_seed(seed % 2**32)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
 
-            tf.config.experimental.enable_op_determinism()
+def _seed_keras(seed: int) -> None:
+    import keras
+
+    if _is_on_tensorflow("keras"):
+        import tensorflow as tf
+
+        keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+        return
+    # What Keras' own function does, but for one thing: it imports TensorFlow wherever that is installed (10 s).
+    import torch
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute("global_random_seed", seed)
+    global_state.set_global_attribute("global_seed_generator", None)  # it is made anew, from the seed
+    torch.manual_seed(seed)
 
 
 def device_and_clock(backend: str) -> tuple[Any, Clock]:
@@ -93,11 +133,11 @@ def device_and_clock(backend: str) -> tuple[Any, Clock]:
 def _leave_a_cpu_to_the_feed() -> None:
     """Keep torch's operations off one of the CPUs this process may use, unless OMP_NUM_THREADS says otherwise.
 
-    OpenMP threads spin while they wait for each other, and torch starts one for each CPU of the host, whatever the
-    pod's limit. A step whose partner has no CPU then waits for whole time slices: measured on 2 cores with one busy,
-    70 ms instead of 2 ms (2026-11).
+    torch starts a thread for each CPU of the host, whatever the pod's limit.
     """
     import torch
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), int(cpu_count()) - 1)))
+    threads = computing_threads()
+    # Where it says the same, feedline may have set it, and too late for a torch that was there already.
+    if os.environ.get("OMP_NUM_THREADS", str(threads)) == str(threads):
+        torch.set_num_threads(min(torch.get_num_threads(), threads))

@@ -4,11 +4,13 @@ A duration that is not known yet, or cannot be seen, is left out and never 0.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, StateSetMetricFamily
 from prometheus_client.registry import Collector
 
+from feedline.checkpoints import Kept
 from feedline.paging import resident_bytes
 from feedline.training.snapshot import Snapshot, SplitSnapshot
 
@@ -59,6 +61,8 @@ class RunCollector(Collector):
             told.learning_rate,
         )
         yield from _loader(run.train)
+        if run.kept is not None:
+            yield from _checkpoints(run.kept, run.every_seconds)
         family = CounterMetricFamily(
             PREFIX + "page_faults",
             "Page faults of this process since its run began; major ones waited for the disk.",
@@ -146,6 +150,45 @@ def _loader(train: SplitSnapshot) -> Iterator[Metric]:
         "Rows that were not in memory when they were due; they are read, which is no page fault.",
         value=stats.rows_from_disk,
     )
+
+
+def _checkpoints(kept: Kept, every_seconds: int) -> Iterator[Metric]:
+    """Tell how the saving goes, and what a run that went on would go on from."""
+
+    def counter(name: str, text: str, value: float) -> CounterMetricFamily:
+        return CounterMetricFamily(f"{PREFIX}checkpoint_{name}", text, value=value)
+
+    yield counter("blocked_seconds", "Time that the loop stood still while its state was copied.", kept.blocked_total)
+    yield counter(
+        "write_seconds",
+        "Time of writing those checkpoints that could be written, beside the training.",
+        kept.write_total,
+    )
+    yield counter("written_bytes", "Bytes of the checkpoints that were written.", kept.bytes_total)
+    yield counter("saves", "Checkpoints that were written by this process.", kept.saves)
+    yield counter("failures", "Checkpoints that could not be written; the training goes on.", kept.failures)
+    yield counter(
+        "skipped", "Checkpoints that were due while another one was still being written, and left out.", kept.skipped
+    )
+    last = kept.last
+    yield _gauge("checkpoint_last_step", "Steps trained in the newest checkpoint.", None if last is None else last.step)
+    yield _gauge(
+        "checkpoint_last_timestamp_seconds",
+        "Unix time at which the state of the newest checkpoint was copied, by an earlier process of the run, too.",
+        None if last is None else _unix_time(last.time),
+    )
+    yield _gauge(
+        "checkpoint_interval_seconds", "How often a checkpoint is due, where it is due by time.", every_seconds or None
+    )
+    yield _gauge("checkpoint_state_bytes", "Memory that the copy of the state takes.", kept.state_bytes)
+
+
+def _unix_time(text: str) -> float | None:
+    """Return a time of RFC 3339 in Unix seconds; None where it is none, since a checkpoint may be by anybody."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

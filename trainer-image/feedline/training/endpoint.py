@@ -11,7 +11,6 @@ from typing import Any
 from prometheus_client.exposition import choose_encoder
 
 from feedline.errors import EnvironmentInvalidError
-from feedline.training import report
 from feedline.training.loop import Loop
 
 
@@ -58,7 +57,7 @@ def _handler(run: Loop) -> type[BaseHTTPRequestHandler]:
 
     def feed(accept: str) -> tuple[bytes, str]:
         del accept
-        return json.dumps(report.summarize(run.snapshot())).encode(), "application/json"
+        return json.dumps(run.summary()).encode(), "application/json"
 
     def health(accept: str) -> tuple[bytes, str]:
         del accept

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from feedline import contract, manifest
 from feedline.contract import ExitCode
 from feedline.errors import FeedlineError, UsageError
+from feedline.ranks import Place, end_with_parent
 from feedline.training.endpoint import endpoint
 from feedline.training.loop import Loop
 from feedline.training.outcome import finished_report, outcome, write_report
+from feedline.training.output import Output
 
 R = TypeVar("R", bound=Loop)
 
@@ -32,6 +34,15 @@ class _StandardError(logging.StreamHandler[Any]):
     @property
     def stream(self) -> Any:
         return sys.stderr
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; a message may be an object too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        message = record.msg if isinstance(record.msg, dict) else record.getMessage()
+        return json.dumps({"level": record.levelname, "message": message}, separators=(",", ":"))
 
 
 @contextlib.contextmanager
@@ -48,9 +59,31 @@ def logged(formatter: logging.Formatter) -> Iterator[logging.Logger]:
 
 
 @contextlib.contextmanager
+def handled(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    """Have signals handled so meanwhile, and afterwards as before; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def signals(run: Loop) -> Iterator[None]:
-    """Let SIGTERM and the first Ctrl-C end the run after the step at hand, and the second Ctrl-C at once."""
+    """Let SIGTERM and the first Ctrl-C end the run after the step at hand, and the second Ctrl-C at once.
+
+    Of several ranks each is ended at once by SIGTERM, since it is sent where another one is gone, and Ctrl-C is left to
+    the process that has started them: it asks all of them to end at the same step.
+    """
     process = os.getpid()
+    if run.peers is not None:
+        with handled({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}):
+            yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
@@ -64,18 +97,43 @@ def signals(run: Loop) -> Iterator[None]:
             sys.stderr.write("\nfeedline: stopping after this step; Ctrl-C again to stop at once\n")
         run.stop(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled({signal.SIGINT: handle, signal.SIGTERM: handle}):
         yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
-def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path]], R]) -> R:
+def forget_children() -> None:
+    """Let no child's death be noticed any more, now that the training has ended.
+
+    torch's handler of SIGCHLD raises for a worker that died, wherever the main thread is: for the second one that would
+    be in the middle of the report (in 2 of 20 runs, torch 2.15), or of this.
+    """
+    is_forgotten = threading.current_thread() is not threading.main_thread()
+    while not is_forgotten:
+        with contextlib.suppress(RuntimeError):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            is_forgotten = True
+
+
+def end_if_lost(exit_code: int) -> None:
+    """End the process here and now if it has lost a helper to a signal (128 + n).
+
+    torch's handler of SIGCHLD may have left a queue of multiprocessing locked, for which the interpreter would wait at
+    its exit for ever.
+    """
+    if exit_code > 128 and exit_code not in list(ExitCode):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+
+
+def output_from_environment() -> Output | None:
+    """Return the folder that the environment names for what the run leaves behind; None where it names none."""
+    folder = os.environ.get(contract.ENV_OUTPUT)
+    return Output(Path(folder), os.environ.get(contract.ENV_RUN) or None) if folder else None
+
+
+def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Output | None], R]) -> R:
     """Return a run for the program that is running, with its signals, endpoint and report looked after.
 
     Raises
@@ -91,7 +149,13 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path]], R]
             f"{path}: there is no manifest here: start the program by spec.train.command and `feedline run`"
         ) from None
     document = manifest.from_pod(text, os.environ.get(contract.ENV_PIPELINE, "local"))
-    run = make(document, volumes_from_environment(document))
+    output = output_from_environment()
+    place = Place.of(os.environ)
+    if place.world > 1:
+        end_with_parent()
+    if output is not None and place.is_chief:
+        output.begin(document)
+    run = make(document, volumes_from_environment(document), output)
     report_path = os.environ.get(contract.ENV_REPORT)
     port = port_from_environment(None)
     stack = contextlib.ExitStack()
@@ -101,15 +165,26 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path]], R]
     hook = sys.excepthook
 
     def remember(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        forget_children()
         raised.append(error)
-        if not isinstance(error, FeedlineError) and isinstance(error, Exception):
+        is_first = run.peers is None or run.peers.is_to_tell(error)
+        if is_first and not isinstance(error, FeedlineError) and isinstance(error, Exception):
             hook(kind, error, trace)
 
     def finish() -> None:
-        exit_code, message = outcome(run, raised[0] if raised else None)
+        error = raised[0] if raised else None
+        ended = run.ended(error)
+        if ended is not error and isinstance(ended, Exception) and not isinstance(ended, FeedlineError):
+            hook(type(ended), ended, ended.__traceback__)
+        exit_code, message = outcome(run, ended)
         run.close()
         stack.close()
-        write_report(finished_report(run, exit_code, message), Path(report_path) if report_path else None)
+        finished = finished_report(run, exit_code, message)
+        if output is not None:
+            output.close()
+            write_report(finished, output.report)
+        write_report(finished, Path(report_path) if report_path else None)
+        end_if_lost(exit_code)
 
     sys.excepthook = remember
     atexit.register(finish)
@@ -132,12 +207,36 @@ def port_from_environment(default: int | None) -> int | None:
     text = os.environ.get(contract.ENV_PORT)
     if text is None:
         return default
-    if text and not text.isdecimal():
-        raise UsageError(f"{contract.ENV_PORT}: must be a port or empty (got {text!r})")
+    if text and not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) < 1 << 16):
+        raise UsageError(f"{contract.ENV_PORT}: must be a port or empty (got {text[:40]!r})")
     return int(text) if text else None
 
 
+def processes_from_environment() -> int:
+    """Return how many processes train together in this pod.
+
+    Raises
+    ------
+    UsageError
+        It is no number.
+    """
+    text = os.environ.get(contract.ENV_PROCESSES, "1")
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= contract.MAX_PROCESSES):
+        raise UsageError(f"{contract.ENV_PROCESSES}: must be from 1 to {contract.MAX_PROCESSES} (got {text[:40]!r})")
+    return int(text)
+
+
 def volumes_from_environment(document: manifest.Manifest) -> dict[str, Path]:
-    """Return where the volumes lie: as the environment says, else under `/data/NAME`."""
-    given = json.loads(os.environ.get(contract.ENV_VOLUMES, "{}"))
-    return {name: Path(given.get(name, f"{contract.DATA_DIR}/{name}")) for name in document.volumes}
+    """Return where the volumes lie: as the environment says, else under `/data/NAME`.
+
+    Raises
+    ------
+    UsageError
+        The environment says it in no way that can be read.
+    """
+    try:
+        given = json.loads(os.environ.get(contract.ENV_VOLUMES, "{}"))
+        known = {name: Path(folder) for name, folder in given.items()}
+    except (ValueError, AttributeError, TypeError):
+        raise UsageError(f"{contract.ENV_VOLUMES}: must be JSON, an object of folders by volume") from None
+    return {name: known.get(name, Path(f"{contract.DATA_DIR}/{name}")) for name in document.volumes}

@@ -3,16 +3,26 @@
 import json
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from feedline.contract import MAX_REPORT_VALUES, TERMINATION_LOG_BYTES, Percentiles, Report
+from feedline.checkpoints import Kept
+from feedline.contract import (
+    MAX_REPORT_VALUES,
+    TERMINATION_LOG_BYTES,
+    CheckpointReport,
+    ObjectiveReport,
+    Percentiles,
+    Report,
+)
 from feedline.paging import Limits
-from feedline.training.snapshot import Snapshot
+from feedline.training.snapshot import Aim, Snapshot, SplitSnapshot
 from feedline.training.verdict import Evidence, judge
 
 _MAX_MESSAGE = 1024
+_LONG_WAIT_SECONDS = 1.0
 _LEAST_MESSAGE = 256
 
 
@@ -48,10 +58,13 @@ def _clean(text: str) -> str:
 def termination_message(report: Report) -> bytes:
     """Return the report as JSON of at most 4,096 bytes, the kubelet's limit.
 
-    The message is cut first, to 256 bytes at least; then the values go, and how rows came in; then the message is cut
-    further.
+    The message is cut first, to 256 bytes at least; then the objective's curve goes, and then the values, and how rows
+    came in; then the message is cut further.
     """
     text = _cut(report, _LEAST_MESSAGE)
+    if len(text) > TERMINATION_LOG_BYTES and "objective" in report:
+        report = {**report, "objective": {**report["objective"], "curve": []}}
+        text = _cut(report, _LEAST_MESSAGE)
     if len(text) > TERMINATION_LOG_BYTES:
         text = _cut({key: value for key, value in report.items() if key not in ("values", "paging")}, 0)
     return text
@@ -75,14 +88,14 @@ def _compact(report: Mapping[str, Any]) -> bytes:
 def summarize(run: Snapshot) -> Report:
     """Return the numbers of a run so far; how it ended is not among them."""
     train = run.train
-    wait, step = train.waits.total, train.works.total
-    timed_rows = train.samples * train.works.count / train.steps if train.steps else 0.0
+    wait, step = _waited(train), train.works.total
+    timed_rows = train.own_samples * train.works.count / train.own_steps if train.own_steps else 0.0
     visible = not run.opaque and wait + step > 0
     report: Report = {
         "pipeline": run.pipeline,
         "backend": run.backend,
         "engine": run.engine,
-        "observedTime": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "observedTime": _time(time.time()),
         "epochs": train.epochs,
         "steps": train.steps,
         "targetSteps": run.target_steps,
@@ -98,9 +111,10 @@ def summarize(run: Snapshot) -> Report:
         report["stepMicros"] = micros(train.works.percentiles)
         if step > 0:
             report["modelSamplesPerSecond"] = round(timed_rows / step)
-    elif train.seconds > 0:
+    elif train.seconds > 0 and train.own_steps:
         # Counted from the end of the first step on.
-        report["samplesPerSecond"] = round(train.samples * (train.steps - 1) / train.steps / train.seconds)
+        rows = train.own_samples * (train.own_steps - 1) / train.own_steps
+        report["samplesPerSecond"] = round(rows / train.seconds)
     if train.waits.first is not None:
         report["firstBatchMillis"] = round(train.waits.first * 1e3)
     if train.works.first is not None:
@@ -115,8 +129,57 @@ def summarize(run: Snapshot) -> Report:
     if train.feed is not None and train.feed.gather_busy_seconds > 0:
         rows = train.feed.gathered_rows * train.feed.threads
         report["feedSamplesPerSecond"] = round(rows / train.feed.gather_busy_seconds)
+    report |= _kept(run)
     report["verdict"] = judge(_evidence(run, report, visible=visible))
     return report
+
+
+def _kept(run: Snapshot) -> Report:
+    """Return what is said of what the run leaves behind."""
+    told: Report = {}
+    if run.output is not None:
+        told["output"] = sentence(run.output)
+    if run.from_step is not None:
+        told["fromStep"] = run.from_step
+    if run.kept is not None:
+        told["checkpoint"] = _checkpoint(run.kept, run.every_seconds)
+    if run.objective is not None:
+        told["objective"] = _objective(run.objective)
+    return told
+
+
+def _checkpoint(kept: Kept, every_seconds: int) -> CheckpointReport:
+    told: CheckpointReport = {
+        "everySeconds": every_seconds,
+        "blockedMillis": round(kept.blocked_total * 1e3),
+        "skipped": kept.skipped,
+        "failures": kept.failures,
+    }
+    if kept.last is not None:
+        told |= {"step": kept.last.step, "epoch": kept.last.epoch, "time": kept.last.time, "bytes": kept.last.bytes}
+    if kept.saves:
+        told["milliseconds"] = round((kept.copy_seconds + kept.write_seconds) * 1e3)
+    if kept.failing_since is not None:
+        told |= {"failingSince": _time(kept.failing_since), "error": sentence(kept.error or "")}
+    return told
+
+
+def _objective(aim: Aim) -> ObjectiveReport:
+    told: ObjectiveReport = {"curve": [f"{step}:{decimal(value)}" for step, value in aim.curve]}
+    if aim.newest is not None:
+        told["value"] = decimal(aim.newest[1])
+    if aim.best is not None:
+        told |= {"best": decimal(aim.best[1]), "bestStep": aim.best[0]}
+    return told
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _waited(train: SplitSnapshot) -> float:
+    """Return the seconds waited for batches, also for one that does not come for long: nobody knows yet how long."""
+    return train.waits.total + (train.waiting if train.waiting > _LONG_WAIT_SECONDS else 0.0)
 
 
 def _evidence(run: Snapshot, report: Report, *, visible: bool) -> Evidence:
@@ -129,13 +192,13 @@ def _evidence(run: Snapshot, report: Report, *, visible: bool) -> Evidence:
         # The process also reads its libraries from the disk; the feed's threads read nothing but rows.
         major_faults=stats.major_faults if stats is not None else run.faults.major,
         epochs=train.epochs,
-        batches=train.steps,
+        batches=train.own_steps,
         disk_share=stats.rows_from_disk / max(1, stats.gathered_rows) if stats is not None else 0.0,
         disk_random=run.limits.disk_random,
         disk_sequential=run.limits.disk_sequential,
         shuffle=run.shuffle,
         batch_bytes=train.bytes // max(1, train.steps),
-        wait_seconds=train.waits.total / max(1, train.waits.count),
+        wait_seconds=max(train.waits.total / max(1, train.waits.count), train.waiting),
         data_bytes=train.arrays.bytes,
         memory_bytes=run.memory_bytes,
         threads=stats.threads if stats is not None else 0,

@@ -1,8 +1,11 @@
 """`Run`: what a training function receives, or a program of one's own makes: a loop, with what Keras' `fit` takes."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from feedline.feed import Columns, picker
 from feedline.training import process
@@ -34,6 +37,10 @@ class Run(Loop):
         Names of the arrays by role.
     train, validation
         The splits; validation is unshuffled, with all its rows, and None where the manifest has none.
+    output
+        The run's own folder, a `pathlib.Path`, for whatever it is to leave behind.
+    sums
+        Sums over the steps of an epoch, which go on where a run goes on in its middle.
     """
 
     @classmethod
@@ -44,6 +51,48 @@ class Run(Loop):
         report when the program ends.
         """
         return process.run_from_environment(cls)
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes of this run this is, from 0."""
+        return self.place.rank
+
+    @property
+    def world(self) -> int:
+        """How many processes train together; 1: this one alone."""
+        return self.place.world
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the process that writes what all have in common, as by `report`."""
+        return self.place.is_chief
+
+    def distribute(self, model: Any) -> Any:
+        """Return a torch module whose gradients are the mean of those of all ranks, or the model itself for one.
+
+        ::
+
+            model = run.distribute(build())
+
+        Raises
+        ------
+        UsageError
+            It is none of torch, or is distributed already.
+        """
+        return model if self.peers is None else self.peers.distribute(model)
+
+    def mean(self, value: Any, rows: float = 1.0) -> float:
+        """Return the mean of a number over all ranks, each with the weight of its rows; all of them must ask.
+
+        A rank without rows has no part in it; without any it is NaN.
+
+        ::
+
+            run.report(val_accuracy=run.mean(hits / rows, rows))
+        """
+        if self.peers is None:
+            return math.nan if not rows else float(value.detach() if hasattr(value, "detach") else value)
+        return self.peers.mean(value, rows)
 
     @property
     def max_epochs(self) -> int:
@@ -76,16 +125,29 @@ class Run(Loop):
 
     @cached_property
     def callbacks(self) -> list[Any]:
-        """Keras callbacks that keep the limits, report what `fit` logs, and tell the time of an epoch's last step."""
+        """Keras callbacks that keep the limits, report what `fit` logs, and save and restore the model.
+
+        They tell the time of an epoch's last step, too. What other callbacks know of their own is not saved.
+        """
         from feedline.training.keras_callback import RunCallback
 
-        return [RunCallback(self)]
+        return [RunCallback(self, self.dataset, self._example)]
+
+    def _example(self) -> tuple[Any, ...]:
+        """Return a batch of zeros, as `fit` gets them."""
+        rows = self.manifest.loader.batch_size
+        arrays = self.train.arrays
+        batch = {name: np.zeros((rows, *array.row_shape), array.dtype) for name, array in arrays.items()}
+        return self._pick(self.train)(batch)
 
     def _keras_dataset(self, batches: Batches) -> Any:
         from feedline.keras import Dataset
 
-        pick = self._pick(batches)
-        return Dataset(lambda: batches.epoch(limited=False), len(batches), pick, self.manifest.loader.batch_size)
+        pick, loader = self._pick(batches), self.manifest.loader
+        is_whole = len(batches) * loader.batch_size >= batches.arrays.rows
+        is_in_order = batches is self.validation or (loader.shuffle == "none" and is_whole)
+        steps, rows = len(batches), loader.batch_size
+        return Dataset(lambda: batches.epoch(limited=False), steps, pick, rows, is_in_order=is_in_order)
 
     def _pick(self, batches: Batches) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
         weights = _columns(self.weights) if self.weights else None

@@ -5,17 +5,18 @@ classic ways are imported only when they are used, since each brings its framewo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from feedline.errors import EnvironmentInvalidError, UsageError
+from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
 from feedline.files import Arrays, Residency, open_arrays
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import Manifest, Split, folder_of
-from feedline.order import Blocks, LastBatch, Plan, Shuffle
+from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
 from feedline.order import price as price_of
+from feedline.ranks import ALONE, Place
 from feedline.units import size
 
 Volumes = Mapping[str, Path]
@@ -86,11 +87,23 @@ def require_memory(needed: int, limit: int) -> None:
         )
 
 
-def check_order(manifest: Manifest, arrays: Arrays) -> str | None:
-    """Return what block shuffle costs, None for other orders; raise `DataError` if a batch is larger than the rows."""
-    loader = manifest.loader
-    shuffle = cast("Shuffle", loader.shuffle)
-    with Feed(arrays, loader.batch_size, shuffle=shuffle, block_rows=loader.block_rows, window=loader.window) as feed:
+def check_split(manifest: Manifest, split: Split, volumes: Volumes, arrays: Arrays) -> str | None:
+    """Refuse a split that a run would refuse, and return what block shuffle costs, None for other orders.
+
+    Raises
+    ------
+    DataError
+        A batch is larger than the rows.
+    UsageError
+        The engine cannot read these files.
+    EnvironmentInvalidError
+        What the feed needs beside the rows does not fit into memory.
+    """
+    if manifest.loader.engine == "Classic":
+        _one_file_each(split, volumes)
+    with _feed(manifest, split, arrays) as feed:
+        if manifest.loader.engine == "Feed":
+            feed.require_room()
         return None if feed.blocks is None else price(manifest, arrays, feed.blocks)
 
 
@@ -101,46 +114,70 @@ def price(manifest: Manifest, arrays: Arrays, blocks: Blocks) -> str:
     return price_of(classes[0] if classes else None, arrays.rows, manifest.loader.batch_size, blocks)
 
 
-def train_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source:
-    """Return the training rows as native batches."""
-    loader = manifest.loader
-    shuffle, last = cast("Shuffle", loader.shuffle), cast("LastBatch", loader.last_batch)
-    return _source(manifest, manifest.train_data, volumes, device, shuffle, last)
+def train_source(manifest: Manifest, volumes: Volumes, device: Any, place: Place = ALONE) -> Source:
+    """Return the training rows of a rank as native batches."""
+    return _source(manifest, manifest.train_data, volumes, device, place)
 
 
-def validation_source(manifest: Manifest, volumes: Volumes, device: Any) -> Source | None:
-    """Return the validation rows as native batches, unshuffled and all of them; None where there are none."""
-    if manifest.validation_data is None:
-        return None
-    return _source(manifest, manifest.validation_data, volumes, device, "none", "keep")
+def validation_source(manifest: Manifest, volumes: Volumes, device: Any, place: Place = ALONE) -> Source | None:
+    """Return the validation rows as native batches, unshuffled and all of them; None where there are none.
+
+    Each rank has its share of them, in as many batches as any other.
+
+    Raises
+    ------
+    DataError
+        There are fewer rows than ranks.
+    """
+    split = manifest.validation_data
+    if split is None or place.world == 1:
+        return None if split is None else _source(manifest, split, volumes, device, ALONE)
+    rows = open_arrays(paths(split, volumes), (split.start, split.stop)).rows
+    if rows < place.world:
+        raise DataError(
+            f"data.validation: {rows} rows are too few for {place.world} processes: take fewer, or more rows"
+        )
+    own = share(rows, manifest.loader.batch_size, place.rank, place.world)
+    part = replace(split, start=split.start + own.start, stop=split.start + own.stop)
+    return _source(manifest, part, volumes, device, ALONE, own.batch_size)
 
 
 def _source(
-    manifest: Manifest, split: Split, volumes: Volumes, device: Any, shuffle: Shuffle, last_batch: LastBatch
+    manifest: Manifest, split: Split, volumes: Volumes, device: Any, place: Place, batch_size: int | None = None
 ) -> Source:
-    loader = manifest.loader
     arrays = open_split(manifest, split, volumes)
-    # The feed checks its arguments, so that every engine answers a batch that is too large alike. Validation has no
-    # such limit: its rows are few and all of them are wanted.
+    # The feed checks its arguments, so that every engine answers a batch that is too large alike.
+    feed = _feed(manifest, split, arrays, place, batch_size)
+    if manifest.loader.engine == "Feed":
+        return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
+    shuffle: Shuffle = "none" if split is not manifest.train_data else cast("Shuffle", manifest.loader.shuffle)
+    return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
+
+
+def _feed(
+    manifest: Manifest, split: Split, arrays: Arrays, place: Place = ALONE, batch_size: int | None = None
+) -> Feed:
+    """Return the feed of a split; validation is unshuffled, and with all its rows."""
+    loader = manifest.loader
     is_train = split is manifest.train_data
-    batch_size = loader.batch_size if is_train else min(loader.batch_size, arrays.rows)
-    feed = Feed(
+    shuffle = cast("Shuffle", loader.shuffle) if is_train else "none"
+    return Feed(
         arrays,
-        batch_size,
+        # Validation has no such limit: its rows are few and all of them are wanted.
+        loader.batch_size if is_train else min(batch_size or loader.batch_size, arrays.rows),
         shuffle=shuffle,
         seed=loader.seed,
         # A limit in steps or seconds is the run's to keep: who leaves epochs early needs more of them than it takes.
         epochs=manifest.train.epochs if is_train else None,
-        last_batch=last_batch,
-        threads=loader.threads,
+        last_batch=cast("LastBatch", loader.last_batch) if is_train else "keep",
+        rank=place.rank,
+        world=place.world,
+        threads=loader.threads or (max(1, default_threads() // place.local_world) if place.local_world > 1 else 0),
         prefetch=loader.prefetch,
         block_rows=loader.block_rows if shuffle == "block" else 0,
         window=loader.window if shuffle == "block" else 0,
         read_ahead=loader.read_ahead,
     )
-    if loader.engine == "Feed":
-        return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
-    return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
 
 
 def _native(backend: str, feed: Feed, device: Any) -> Iterable[dict[str, Any]]:

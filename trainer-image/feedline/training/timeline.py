@@ -92,6 +92,8 @@ class Timeline:
         self.waits, self.steps = Kind(on_wait), Kind(on_step)
         self.until_first_step: float | None = None
         self.asking = False
+        self._in_vain = 0.0  # waits that an exception ended
+        self._asking_since = 0.0  # by the host's clock, whatever the device's
         self._on_iteration = on_iteration
         self._waited = 0.0  # for the batch whose step comes next
         self._first_given: Any = None
@@ -107,7 +109,7 @@ class Timeline:
             self._given = None
         self._settle()
         # Stamped anew: a wait of microseconds should not be doubled by its own observation.
-        self._asked = self._clock.stamp()
+        self._asked, self._asking_since = self._clock.stamp(), time.perf_counter()
         self.asking = True
 
     def give(self) -> None:
@@ -118,6 +120,30 @@ class Timeline:
         self._given, self._marked = now, None
         if self._first_given is None:
             self._first_given = now
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of waits for batches that have not come: the one that is going on, and those that were broken off.
+
+        The one for the first batch is none of them: it holds all of a start.
+        """
+        return self._in_vain + (time.perf_counter() - self._asking_since if self._is_late else 0.0)
+
+    @property
+    def _is_late(self) -> bool:
+        return self.asking and self._first_given is not None
+
+    def break_off(self) -> None:
+        """Note that the training thread was torn away while it waited."""
+        if self._is_late:
+            self._in_vain += time.perf_counter() - self._asking_since
+        self.asking = False
+
+    def leave(self) -> None:
+        """Note that the step is over and something else begins, which is neither a step nor a wait."""
+        if self._given is not None:
+            self._pending.append((self.steps, self._given, self._clock.stamp()))
+            self._given = None
 
     def mark(self) -> None:
         """Note that a step seems over; counts if no batch is asked for after it, as at the end of Keras' epochs."""

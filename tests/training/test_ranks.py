@@ -1,0 +1,339 @@
+"""Several processes that train one model: the same batches, the same end, and who it was where one goes wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from projects import Ended, environment, skip_without
+from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.trainer
+OWN = """
+import os
+import time
+import torch
+
+def train(run):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout({dropout}), torch.nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if {checkpoint}:
+        run.checkpoint(model=model, optimizer=optimizer)
+    network = run.distribute(model)
+    log = open(f"rows-{{run.rank}}-of-{{run.world}}.txt", "a")
+    for epoch in run.epochs():
+        model.train()
+        for batch in run.train:
+            print(run.train.steps, *(int(name.split()[1]) for name in batch["names"]), file=log, flush=True)
+            loss = torch.nn.functional.cross_entropy(network(batch["features"]), batch["labels"].long())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.sums.add(loss=loss)
+            {step}
+        model.eval()
+        hits = rows = 0
+        with torch.no_grad():
+            for batch in run.validation:
+                hits += int((model(batch["features"]).argmax(1) == batch["labels"]).sum())
+                rows += len(batch["labels"])
+        run.report(loss=run.mean(run.sums["loss"] / 6), val_accuracy=run.mean(hits / rows, rows))
+"""
+COMMAND = "from feedline.cli import main; main()"
+
+
+def own(step="", dropout=0.0, checkpoint=True):
+    return OWN.format(step=step, dropout=dropout, checkpoint=checkpoint)
+
+
+class Command:
+    """A `feedline run` of the project, in a process of its own."""
+
+    def __init__(self, project, code, *arguments, output="kept", **variables):
+        skip_without("pytorch")
+        self.folder, self.output = project.folder, project.folder / output
+        (self.folder / "own.py").write_text(code)
+        given = ["run", "pipeline.yaml", "--volume", f"data={project.data}", "--output", output, *arguments]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *given],
+            cwd=self.folder,
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def ended(self):
+        """Wait for its end."""
+        output, errors = self._process.communicate(timeout=600)
+        report = self.output / "report.json"
+        return Ended(
+            self._process.returncode, output, errors, json.loads(report.read_text()) if report.exists() else {}
+        )
+
+
+def rows_of(folder, world):
+    """Return the rows of every step, from all ranks, in their order."""
+    steps = {}
+    for rank in range(world):
+        for line in (folder / f"rows-{rank}-of-{world}.txt").read_text().splitlines():
+            step, *rows = map(int, line.split())
+            assert steps.setdefault(step, {}).setdefault(rank, rows) == rows, "a step was done twice, with other rows"
+    return {step: [row for _, rows in sorted(found.items()) for row in rows] for step, found in steps.items()}
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        return [{name: value for name, value in line.items() if name != "seconds"} for line in csv.DictReader(file)]
+
+
+SEEDED = ("--set", "spec.train.seed=3")
+
+
+def test_any_number_of_processes_trains_on_the_same_batches_to_the_same_end(project):
+    found = {}
+    for world in (1, 2, 4):
+        done = Command(project, own(), *SEEDED, "--processes", str(world), output=f"of-{world}").ended()
+        assert done.code == 0, done.errors
+        found[world] = done
+    assert rows_of(project.folder, 1) == rows_of(project.folder, 2) == rows_of(project.folder, 4)
+    assert all(Counter(rows).most_common(1)[0][1] == 1 for rows in rows_of(project.folder, 4).values())
+    one = load_file(found[1].report["output"] + "/model.safetensors")
+    for world in (2, 4):
+        many = load_file(found[world].report["output"] + "/model.safetensors")
+        assert one.keys() == many.keys()
+        for name, values in one.items():
+            # Sums of gradients in another order; nothing else differs.
+            np.testing.assert_allclose(many[name], values, rtol=1e-4, atol=1e-6)
+        for ours, theirs in zip(history(project.folder / f"of-{world}"), history(project.folder / "of-1"), strict=True):
+            assert ours.keys() == theirs.keys()
+            assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-4)
+            assert float(ours["val_accuracy"]) == pytest.approx(float(theirs["val_accuracy"]))
+        report = found[world].report
+        assert (report["samples"], report["steps"]) == (found[1].report["samples"], 12)
+        assert report["ranks"]["world"] == world
+        assert "ranks" not in found[1].report
+
+
+def test_a_stop_ends_all_at_one_step_and_another_number_of_processes_goes_on(project):
+    slow = "time.sleep(0.05)"
+    epochs = ("--set", "spec.train.epochs=20")
+    whole = Command(project, own(dropout=0.5), *SEEDED, *epochs, "--processes", "2", output="whole").ended()
+    assert whole.code == 0, whole.errors
+    undisturbed = rows_of(project.folder, 2)
+    for path in project.folder.glob("rows-*"):
+        path.unlink()
+
+    def stopped(*arguments):
+        command = Command(project, own(slow, dropout=0.5), *SEEDED, *epochs, *arguments)
+        before = {path: path.stat().st_size for path in project.folder.glob("rows-*")}
+        due = time.monotonic() + 300
+        while not any(path.stat().st_size > before.get(path, 0) + 200 for path in project.folder.glob("rows-*")):
+            assert time.monotonic() < due
+            time.sleep(0.05)
+        command.signal(signal.SIGTERM)
+        done = command.ended()
+        assert done.code == 143, done.errors
+        # Not one step is lost.
+        assert done.report["checkpoint"]["step"] == done.report["steps"]
+        assert f"terminated after {done.report['steps']} of 120 steps" in done.report["message"]
+        return done.report["steps"]
+
+    first = stopped("--processes", "2")
+    again = Command(project, own(dropout=0.5), *SEEDED, *epochs, "--processes", "2", "--resume").ended()
+    assert again.code == 0, again.errors
+    assert again.report["fromStep"] == first
+    assert rows_of(project.folder, 2) == undisturbed
+    # The random generators of every rank went on, too.
+    weights = [(project.folder / name / "model.safetensors").read_bytes() for name in ("whole", "kept")]
+    assert weights[0] == weights[1]
+    assert history(project.folder / "whole") == history(project.folder / "kept")
+
+    for path in project.folder.glob("rows-*"):
+        path.unlink()
+    second = stopped("--processes", "2", "--fresh")
+    third = stopped("--processes", "4", "--resume")
+    last = Command(project, own(dropout=0.5), *SEEDED, *epochs, "--resume").ended()
+    assert last.code == 0, last.errors
+    assert last.report["fromStep"] == third > second
+    parts = [rows_of(project.folder, world) for world in (2, 4, 1)]
+    assert {step: rows for part in parts for step, rows in part.items()} == undisturbed
+    assert sum(map(len, parts)) == len(undisturbed)
+    assert last.report["samples"] == whole.report["samples"]
+
+
+FAULTS = {
+    "killed": (
+        "run.rank == 1 and run.train.steps == 4 and os.kill(os.getpid(), 9)",
+        137,
+        "rank 1 was ended by SIGKILL",
+    ),
+    "raises": ("run.rank == 1 and run.train.steps == 4 and 1 / 0", 70, "rank 1: ZeroDivisionError: division by zero"),
+    "ends": ("run.rank == 1 and run.train.steps == 4 and os._exit(3)", 3, "rank 1 ended with exit code 3"),
+    "hangs": (
+        "run.rank == 1 and run.train.steps == 4 and time.sleep(3600)",
+        75,
+        "rank 1 hangs in step 4, and did not come to what all do together within 10 s",
+    ),
+    "comes to its end early": (
+        "exec('if run.rank == 1 and run.train.steps == 4: raise SystemExit(0)')",
+        70,
+        "rank 0 waits in step 5 for ranks that came to their end (rank 1 after 4 steps)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_rank_that_began_it_is_named(fault, project):
+    step, code, told = FAULTS[fault]
+    # A beat for what a rank says of itself every two seconds.
+    command = Command(project, own("time.sleep(0.7); " + step), "--processes", "2", FEEDLINE_PEER_TIMEOUT_SECONDS="10")
+    done = command.ended()
+    assert done.code == code, done.errors
+    assert told in done.report["message"], done.errors
+    assert told in done.errors
+    assert done.errors.count("Traceback") == (fault == "raises"), done.errors
+    assert ("[rank 1] ZeroDivisionError: division by zero" in done.errors) == (fault == "raises")
+
+
+def test_what_all_raise_is_shown_once(project):
+    done = Command(project, own("1 / 0"), "--processes", "4").ended()
+    assert done.code == 70, done.errors
+    assert done.errors.count("ZeroDivisionError: division by zero\n") == 2, done.errors  # the traceback, the sentence
+    assert done.errors.count("Traceback") == 1
+
+
+REFUSED = {
+    "another batch": (["--set", "spec.loader.batchSize=9"], "they share a batch, and loader.batchSize 9"),
+    "the last batch": (["--set", "spec.loader.lastBatch=Keep"], "Keep would give them unequal batches"),
+    "a classic way": (["--set", "spec.loader.engine=Classic"], "loader.engine Classic has no share for each"),
+    "another framework": (["--set", "spec.backend=tensorflow"], "tensorflow cannot train in several"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_one_sentence_before_a_process_is_started(case, project):
+    arguments, told = REFUSED[case]
+    given = ["--volume", f"data={project.data}", "--output", "kept", "--processes", "2"]
+    done = project.command("run", "pipeline.yaml", *given, *arguments)
+    assert done.code == 64, done.errors
+    assert told in done.errors
+    assert "Traceback" not in done.errors
+    assert not (project.folder / "kept").exists()
+
+
+def test_fewer_rows_to_validate_on_than_ranks_are_refused(project):
+    few = ("--set", "spec.data.validation.rows={start: 59}")
+    done = Command(project, own(), "--processes", "2", *few).ended()
+    assert done.code == 65, done.errors
+    assert "data.validation: 1 rows are too few for 2 processes" in done.report["message"]
+    assert "Traceback" not in done.errors
+
+
+def test_a_process_group_of_ones_own_is_one_too_many(project):
+    code = "import torch\n\ndef train(run):\n    torch.distributed.init_process_group('gloo')\n"
+    done = Command(project, code, "--processes", "2").ended()
+    assert done.code == 64, done.errors
+    assert "leave init_process_group out, and distribute the model by run.distribute" in done.report["message"]
+
+
+def test_what_cannot_be_distributed_is_one_sentence(project):
+    code = """
+import torch
+from feedline.errors import UsageError
+
+def train(run):
+    for wrong in (3, run.distribute(torch.nn.Linear(1, 1))):
+        try:
+            run.distribute(wrong)
+        except UsageError as error:
+            print("refused:", error, flush=True)
+    run.distribute("a model")
+"""
+    done = Command(project, code, "--processes", "2").ended()
+    assert done.code == 64, done.errors
+    assert "refused: run.distribute: a int is no torch.nn.Module: pass the model" in done.output
+    assert "refused: run.distribute: the model is distributed already" in done.output
+    assert "run.distribute: a str is no torch.nn.Module" in done.report["message"]
+    assert "Traceback" not in done.errors
+
+
+def test_a_program_of_ones_own_is_started_once_a_rank(project):
+    program = """
+import feedline
+import torch
+
+run = feedline.Run.from_environment()
+model = torch.nn.Linear(4, 3)
+run.checkpoint(model=model)
+network = run.distribute(model)
+for epoch in run.epochs():
+    for batch in run.train:
+        loss = torch.nn.functional.cross_entropy(network(batch["features"]), batch["labels"].long())
+        loss.backward()
+    run.report(world=run.mean(run.world), ranks=run.mean(run.rank))
+"""
+    (project.folder / "program.py").write_text(program)
+    done = Command(project, own(), "--processes", "2", "--set", "spec.train.command=[python, program.py]").ended()
+    assert done.code == 0, done.errors
+    assert done.report["values"] == {"world": "2", "ranks": "0.5"}
+    assert (project.folder / "kept/model.safetensors").exists()
+
+
+def test_a_checkpoint_is_saved_by_time_with_what_every_rank_adds(project):
+    often = ("--set", "spec.output={persistentVolumeClaim: {claimName: runs}}")
+    often += ("--set", "spec.train.checkpoint={everySeconds: 1, keep: 50}", "--set", "spec.train.epochs=5")
+    done = Command(project, own("time.sleep(0.2)"), *often, "--processes", "2").ended()
+    assert done.code == 0, done.errors
+    paths = (project.folder / "kept/checkpoints").glob("*/manifest.json")
+    saved = [json.loads(path.read_text())["checkpoint"] for path in paths]
+    assert sum(each["reason"] == "Periodic" for each in saved) >= 3
+    ranks = list((project.folder / "kept/checkpoints").glob("*/run.safetensors"))
+    assert all(b"ranks" in path.read_bytes() for path in ranks)
+
+
+def test_who_is_killed_with_the_process_that_started_it_leaves_nobody(project):
+    endless = ("--set", "spec.train.epochs=100000")
+    command = Command(project, own("time.sleep(0.2)"), "--processes", "2", *endless, MARK="orphans")
+    due = time.monotonic() + 300
+    while not (project.folder / "rows-1-of-2.txt").exists():
+        assert time.monotonic() < due
+        time.sleep(0.1)
+    command.signal(signal.SIGKILL)
+    command.ended()
+    due = time.monotonic() + 60
+    while _with_mark(project.folder):
+        assert time.monotonic() < due, "a rank goes on by itself"
+        time.sleep(0.2)
+
+
+def _with_mark(folder):
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MARK") == "orphans" and process.cwd() == os.fspath(folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_limit_in_seconds_ends_all_ranks_at_the_same_step(project):
+    by_time = ("--set", "spec.train.epochs=null", "--set", "spec.train.seconds=3")
+    done = Command(project, own("time.sleep(0.02 * (1 + run.rank))"), "--processes", "2", *by_time).ended()
+    assert done.code == 0, done.errors
+    steps = done.report["steps"]
+    assert steps > 10
+    assert list(rows_of(project.folder, 2)) == list(range(1, steps + 1))
+    assert all(len(rows) == 8 for rows in rows_of(project.folder, 2).values())
