@@ -49,10 +49,10 @@ class InputMissingError(FeedlineError, OSError):
 
 
 class UserFunctionError(FeedlineError):
-    """The user's training function raised, or never took a batch (exit 70); it may have said so in many lines."""
+    """The user's training function raised, or never took a batch (exit 70)."""
 
     exit_code = ExitCode.USER_ERROR
-    __str__ = Exception.__str__
+    __str__ = Exception.__str__  # what it raised may take many lines
 
 
 class StorageError(FeedlineError, OSError):
