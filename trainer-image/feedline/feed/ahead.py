@@ -51,8 +51,10 @@ class LookAhead:
         memory: int,
     ) -> None:
         self._plan, self._claims, self._orders, self._capacity = plan, claims, orders, capacity
-        # Block shuffle brings whole blocks in, a window ahead, and has no need of them again when that is mixed.
-        self._lead = min(shuffle.lead, plan.rows) if isinstance(shuffle, Blocks) else 0
+        # Block shuffle brings whole blocks in, of which as many places later no row is left to take.
+        self._lead, self._part = 0, 1
+        if isinstance(shuffle, Blocks):
+            self._lead, self._part = min(shuffle.lead, plan.rows), shuffle.part(plan.rows, plan.world)
         self._slots = (
             slots_ahead(plan.local_batch_size * claims.batches_per_slot, arrays, memory)
             if read_ahead is None
@@ -66,7 +68,7 @@ class LookAhead:
     @property
     def bytes_on_the_way(self) -> int:
         """Bytes of rows between files and slots, at most."""
-        return self.pagein.bytes_on_the_way(2 * self._lead)
+        return self.pagein.bytes_on_the_way(2 * self._lead // self._part)
 
     def look(self, claim: Claim, first: Claim) -> None:
         """Have the rows of a claim and of some that follow brought in, unless another thread is at it.
@@ -97,7 +99,7 @@ class LookAhead:
                 if look.position.epoch > claim.position.epoch + 1 or not self._claims.is_due(look.position.epoch):
                     break
                 look = self._claims.sized(look)
-                self.pagein.ahead(partial(self._coming, look, claim))
+                self.pagein.ahead(partial(self._coming, look))
                 if self._one_pass:
                     self._let_go(look)
                 look = self._next = self._claims.after(look)
@@ -109,29 +111,28 @@ class LookAhead:
         slots, plan, batches = self._slots + 1 + self._capacity, self._plan, self._claims.batches_per_slot
         if isinstance(shuffle, Blocks):
             rows = 2 * self._lead + slots * batches * plan.batch_size
-            return OnePass(shuffle.rows, min(rows, plan.rows))
+            return OnePass(shuffle.rows, min(rows, plan.rows) // self._part)
         slot_rows = batches * plan.local_batch_size
         return OnePass(slot_rows if plan.world == 1 else plan.local_batch_size, min(slots * slot_rows, plan.rows))
 
-    def _coming(self, look: Claim, claim: Claim) -> NDArray[np.intp]:
-        """Return the rows to bring in at a look: those of its slot, or of the blocks that begin a window further on."""
+    def _coming(self, look: Claim) -> NDArray[np.intp]:
+        """Return the rows to bring in at a look: those of its slot, or of the blocks that begin in it."""
         if not self._lead:
             return self._orders.rows(look.position, look.batches)
-        epoch, rows = look.position.epoch, self._plan.rows
-        start = look.position.step * self._plan.batch_size
-        stop = start + look.batches * self._plan.batch_size + self._lead
-        # The first look takes its own window as well. At the start of an epoch the last one saw rows that are dropped.
-        start += -self._lead if look.number == 0 else self._lead - (0 if start else self._plan.batch_size)
-        found = [self._orders.get(epoch).unmixed(max(0, start), min(stop, rows))]
-        if stop > rows and epoch <= claim.position.epoch and self._claims.is_due(epoch + 1):
-            found.append(self._orders.get(epoch + 1).unmixed(max(0, start - rows), stop - rows))
-        return np.concatenate(found)
+        plan = self._plan
+        start = look.position.step * plan.batch_size
+        stop = start + look.batches * plan.batch_size
+        # The first look takes the blocks as well that have begun before it.
+        start = max(0, start - self._lead) if look.number == 0 else start
+        return self._orders.get(look.position.epoch).unmixed(start, stop, plan.rank, plan.world)
 
     def _let_go(self, look: Claim) -> None:
         """Let go of rows that were gathered long ago, by threads that may still be at work on slots before this one."""
         slot = self._claims.batches_per_slot * self._plan.batch_size
         stop = look.position.step * self._plan.batch_size - self._lead - slot * (self._slots + self._capacity)
         if stop > 0:
-            rows = self._orders.get(look.position.epoch).unmixed(max(0, stop - slot), stop)
+            rows = self._orders.get(look.position.epoch).unmixed(
+                max(0, stop - slot), stop, self._plan.rank, self._plan.world
+            )
             if len(rows):
                 self.pagein.let_go(rows)

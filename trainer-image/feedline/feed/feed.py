@@ -65,11 +65,12 @@ class Feed:
     arrays
         From `open_arrays`.
     batch_size
-        Rows of a batch over all ranks; rank r gets the r-th of `world` equal parts of every batch.
+        Rows of a batch over all ranks; rank r gets the r-th of `world` equal parts of every batch, with ``"block"``
+        every `world`-th row of it from the r-th on.
     shuffle
         ``"full"``: every epoch in a new order over all rows; ``"none"``: in the order of the files; ``"block"``: blocks
-        of consecutive rows in a new order, and the rows of some blocks at a time mixed, which a disk reads many times
-        faster than single rows, and which mixes less (`feedline.order.Blocks`).
+        of consecutive rows in a new order, of which some take turns to give a row, which a disk reads many times faster
+        than single rows, and which mixes less (`feedline.order.Blocks`).
     seed
         From 0 to 2**64 - 1; the same seed gives the same batches, with any number of threads, on any machine.
     epochs
@@ -77,8 +78,8 @@ class Feed:
     last_batch
         ``"drop"`` omits the rows that do not fill a batch, ``"keep"`` makes a smaller one of them.
     rank, world
-        This process and the number of processes. With ``"block"`` the rows of each lie in all blocks, and of files that
-        do not fit into memory each reads all.
+        This process and the number of processes. With ``"block"`` each reads blocks of its own, an equal part of all
+        where `world` divides `window`.
     threads
         Gather threads; 0 takes the CPU limit, at most 4.
     prefetch
@@ -319,7 +320,7 @@ class Feed:
         if self.blocks is not None:
             arguments |= {"block_rows": self.blocks.rows, "window": self.blocks.window}
         return {
-            "order": order.VERSION,
+            "order": order.version(self._shuffle),
             "batch_size": self.batch_size,
             **arguments,
             **self.arrays.fingerprint(),

@@ -26,10 +26,10 @@ class Orders:
     def rows(self, position: Position, batches: int) -> NDArray[np.intp]:
         """Return the rows of `batches` consecutive steps on this rank, in order."""
         plan, known = self._plan, self.get(position.epoch)
-        if plan.world == 1:
-            spans = [(plan.span(position.step)[0], plan.span(position.step + batches - 1)[1])]
-        else:
-            spans = [plan.span(position.step + number) for number in range(batches)]
+        if plan.world == 1 or isinstance(self._shuffle, Blocks):
+            start, stop = position.step * plan.batch_size, (position.step + batches) * plan.batch_size
+            return known.rows(start, min(stop, plan.rows))[plan.rank :: plan.world]
+        spans = [plan.span(position.step + number) for number in range(batches)]
         return np.concatenate([known.rows(start, stop) for start, stop in spans])
 
     def get(self, epoch: int) -> Order:

@@ -9,6 +9,6 @@ from feedline.order.full import Order
 from feedline.order.mixing import price
 from feedline.order.plan import LastBatch, Plan
 from feedline.order.shares import share
-from feedline.order.shuffle import VERSION, Shuffle, order
+from feedline.order.shuffle import Shuffle, order, version
 
-__all__ = ["VERSION", "Blocks", "LastBatch", "Order", "Plan", "Shuffle", "order", "price", "share"]
+__all__ = ["Blocks", "LastBatch", "Order", "Plan", "Shuffle", "order", "price", "share", "version"]

@@ -1,6 +1,8 @@
 """Block shuffle: how rows that lie together are cut into blocks, put into random order and mixed. Pure."""
 
 from dataclasses import dataclass
+from itertools import pairwise
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +12,22 @@ from feedline.order.permutation import permutation, raw, row_dtype
 
 _BLOCK_BYTES = 1 << 20
 _WINDOW_BLOCKS = 64
+_MIXED_ROWS = 1 << 16
+"""Rows whose blocks are mixed in one go: fewer would cost more calls, more would leave the processor's cache."""
 _MIXING = 1 << 40
-"""Streams of random numbers are this far apart for the order of blocks and for the mixing of each window."""
+"""Streams of random numbers are this far apart for the order of blocks and for each go of mixing."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How block shuffle cuts and mixes: runs of consecutive rows come in random order, and rows mix within a window.
+    """How block shuffle cuts and mixes: runs of consecutive rows come in random order, and rows of several take turns.
 
     Parameters
     ----------
     rows
         Rows of a block.
     window
-        Blocks whose rows are mixed.
+        Blocks whose rows are mixed: that many lanes take turns, each through blocks of its own.
     """
 
     rows: int
@@ -31,8 +35,16 @@ class Blocks:
 
     @property
     def lead(self) -> int:
-        """Rows of a window, at most: what must be in memory before its first row is taken."""
+        """Places from the first row of a block to its last, at most; also the rows of a window."""
         return self.rows * self.window
+
+    def lanes(self, rows: int) -> int:
+        """Return how many lanes an epoch of so many rows has; a lane is not shorter than a block."""
+        return max(1, min(self.window, rows // self.rows))
+
+    def part(self, rows: int, world: int) -> int:
+        """Return of how many equal parts of the lanes a rank takes one: all of `world` where that divides the lanes."""
+        return gcd(self.lanes(rows), world)
 
     @classmethod
     def of(cls, widest_row_bytes: int, rows: int = 0, window: int = 0) -> "Blocks":
@@ -49,7 +61,9 @@ class BlockOrder(Order):
     """The order of an epoch in block shuffle.
 
     The grid of blocks starts at a row drawn anew each epoch, so that the first and the last block are shorter. All are
-    put into random order, and the rows of each `window` of them are mixed.
+    put into random order, and that sequence of rows is cut into lanes of equal length. Place *i* of the epoch is the
+    next row of lane *i* modulo their number: of its block at hand, any row that was not taken before. A rank that takes
+    every `world`-th place thus reads the blocks of its own lanes only, and the order is the same for every world.
 
     Parameters
     ----------
@@ -63,22 +77,47 @@ class BlockOrder(Order):
         shift = (int(raw(seed, epoch, _MIXING - 1).random_raw()) * blocks.rows) >> 64
         edges = np.unique(np.append(np.arange(shift, rows, blocks.rows), (0, rows)))
         by_chance = permutation(len(edges) - 1, seed, epoch, _MIXING).astype(np.intp)
-        self._starts, self._sizes = edges[by_chance], np.diff(edges)[by_chance]
-        self._places = np.cumsum(self._sizes) - self._sizes
-        in_order = np.empty(rows, row_dtype(rows))
-        for number, first in enumerate(range(0, len(by_chance), blocks.window)):
-            unmixed = self._rows_of(first, first + blocks.window)
-            mixed = permutation(len(unmixed), seed, epoch, (2 + number) * _MIXING).astype(np.intp)
-            begin = self._places[first]
-            in_order[begin : begin + len(unmixed)] = unmixed[mixed]
-        super().__init__(in_order)
+        starts, sizes = edges[by_chance], np.diff(edges)[by_chance]
+        begins = np.cumsum(sizes) - sizes
+        # A block that lies over the edge of a lane is two pieces, one in each.
+        lanes = blocks.lanes(rows)
+        least, longer = divmod(rows, lanes)
+        lane_begins = np.arange(lanes) * least + np.minimum(np.arange(lanes), longer)
+        pieces = np.union1d(begins, lane_begins)
+        block = np.searchsorted(begins, pieces, "right") - 1
+        lane = np.searchsorted(lane_begins, pieces, "right") - 1
+        starts, sizes = starts[block] + pieces - begins[block], np.diff(pieces, append=rows)
+        by_lane = np.empty(rows, row_dtype(rows))
+        gos = np.searchsorted(pieces, np.arange(0, rows + _MIXED_ROWS, _MIXED_ROWS)).tolist()
+        for number, (first, last) in enumerate(pairwise(gos)):
+            own = _runs(starts[first:last], sizes[first:last])
+            if not len(own):
+                continue
+            piece = np.repeat(np.arange(last - first, dtype=np.uint16), sizes[first:last])
+            mixed = permutation(len(own), seed, epoch, (2 + number) * _MIXING).astype(np.intp)
+            mixed = mixed[np.argsort(piece[mixed], kind="stable")]
+            by_lane[pieces[first] : pieces[first] + len(own)] = own[mixed]
+        super().__init__(by_lane)
+        self._by_lane, self._lane_begins = by_lane, lane_begins
+        places = (pieces - lane_begins[lane]) * lanes + lane
+        by_place = np.argsort(places)
+        self._places, self._starts, self._sizes = places[by_place], starts[by_place], sizes[by_place]
 
-    def unmixed(self, start: int, stop: int) -> NDArray[np.intp]:
-        """Return the rows of all blocks whose first place before mixing lies from `start` to `stop`."""
-        return self._rows_of(*np.searchsorted(self._places, (start, stop)).tolist())
+    def rows(self, start: int, stop: int) -> NDArray[np.intp]:
+        """Return the rows from place `start` to `stop`."""
+        turn, lane = np.divmod(np.arange(start, stop), len(self._lane_begins))
+        return self._by_lane[self._lane_begins[lane] + turn].astype(np.intp)
 
-    def _rows_of(self, first: int, last: int) -> NDArray[np.intp]:
-        sizes = self._sizes[first:last]
-        begins = self._starts[first:last] - np.cumsum(sizes) + sizes
-        rows: NDArray[np.intp] = np.repeat(begins, sizes) + np.arange(sizes.sum())
-        return rows
+    def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
+        """Return the rows of a rank's blocks whose first place lies from `start` to `stop`."""
+        first, last = np.searchsorted(self._places, (start, stop)).tolist()
+        wanted = np.arange(first, last)
+        part = gcd(lanes := len(self._lane_begins), world)
+        wanted = wanted[self._places[first:last] % lanes % part == rank % part]
+        return _runs(self._starts[wanted], self._sizes[wanted])
+
+
+def _runs(starts: NDArray[np.intp], sizes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the rows of runs, one run after the other."""
+    rows: NDArray[np.intp] = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+    return rows

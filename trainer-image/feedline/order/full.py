@@ -20,6 +20,7 @@ class Order:
         """Return the rows from place `start` to `stop`."""
         return np.arange(start, stop) if self._in_order is None else self._in_order[start:stop].astype(np.intp)
 
-    def unmixed(self, start: int, stop: int) -> NDArray[np.intp]:
-        """Return rows that lie together: of a block, all; of a block shuffle, of those that begin in this place."""
+    def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
+        """Return the rows from place `start` to `stop`; of a block shuffle, a rank's that lie together with them."""
+        del rank, world
         return self.rows(start, stop)

@@ -29,7 +29,7 @@ class Labels(Protocol):
 def expected_pairs(rows: int, batch_size: int, blocks: Blocks) -> tuple[float, float]:
     """Return how many pairs of rows of a batch come from one block, on average, in block shuffle and in a full one.
 
-    Exact where blocks are whole and a batch does not reach over the edge of a window.
+    Exact where blocks are whole and lanes are long.
 
     Parameters
     ----------
@@ -38,11 +38,22 @@ def expected_pairs(rows: int, batch_size: int, blocks: Blocks) -> tuple[float, f
     blocks
         How they are cut and mixed.
     """
-    block, window = min(blocks.rows, rows), min(blocks.lead, rows)
-    mixed = min(batch_size, window)
-    in_window = mixed * (mixed - 1) / 2 * (block - 1) / max(1, window - 1)
+    block, lanes = min(blocks.rows, rows), blocks.lanes(rows)
     in_full = batch_size * (batch_size - 1) / 2 * (block - 1) / max(1, rows - 1)
-    return batch_size / mixed * in_window, in_full
+    if block == rows:
+        return in_full, in_full
+    least, more = divmod(batch_size, lanes)
+    return (lanes - more) * _pairs(least, block) + more * _pairs(least + 1, block), in_full
+
+
+def _pairs(taken: int, block: int) -> float:
+    """Return how many pairs of rows that a lane gives one after the other come from one block.
+
+    Two of them that are *d* apart do for a share ``1 - d / block`` of the places that they may lie at.
+    """
+    farthest = max(0, min(taken, block) - 1)
+    squares = farthest * (farthest + 1) * (2 * farthest + 1) / 6
+    return farthest * taken - farthest * (farthest + 1) / 2 * (1 + taken / block) + squares / block
 
 
 def label_entropy(labels: Labels, batch_size: int, blocks: Blocks, seed: int = 0) -> tuple[float, float]:
@@ -60,17 +71,27 @@ def label_entropy(labels: Labels, batch_size: int, blocks: Blocks, seed: int = 0
         Of the 64 batches that are drawn for each.
     """
     random, rows = np.random.default_rng(seed), labels.rows
-    count = -(-rows // blocks.rows)
-    blocks_of_batch = min(blocks.window * -(-batch_size // blocks.lead), count)
+    block, lanes = min(blocks.rows, rows), blocks.lanes(rows)
+    count = -(-rows // block)
 
-    def of_window() -> NDArray[np.intp]:
-        chosen = random.choice(count, blocks_of_batch, replace=False) * blocks.rows
-        sizes = np.minimum(blocks.rows, rows - chosen)
-        places = random.choice(sizes.sum(), min(batch_size, int(sizes.sum())), replace=False)
-        ends = np.cumsum(sizes)
-        block = np.searchsorted(ends, places, side="right")
-        found: NDArray[np.intp] = chosen[block] + places - (ends - sizes)[block]
-        return found
+    def of_lanes() -> NDArray[np.intp]:
+        if batch_size >= rows:
+            return np.arange(rows)
+        least, more = divmod(batch_size, lanes)
+        # Each lane is somewhere in a block, and may go on to others.
+        places = [
+            np.arange(place, place + least + (lane < more)) // block
+            for lane, place in enumerate(random.integers(0, block, lanes if least else more))
+        ]
+        taken = np.concatenate([np.unique(each, return_counts=True)[1] for each in places])
+        chosen = np.resize(random.permutation(count), len(taken)) * block
+        sizes = np.minimum(block, rows - chosen)
+        return np.concatenate(
+            [
+                first + random.choice(size, min(size, wanted), replace=False)
+                for first, size, wanted in zip(chosen, sizes, taken, strict=True)
+            ]
+        )
 
     def of_all() -> NDArray[np.intp]:
         return random.choice(rows, min(batch_size, rows), replace=False)
@@ -78,7 +99,7 @@ def label_entropy(labels: Labels, batch_size: int, blocks: Blocks, seed: int = 0
     def entropy(draw: Callable[[], NDArray[np.intp]]) -> float:
         return float(np.mean([_entropy(labels, draw()) for _ in range(_BATCHES)]))
 
-    return entropy(of_window), entropy(of_all)
+    return entropy(of_lanes), entropy(of_all)
 
 
 def price(labels: Labels | None, rows: int, batch_size: int, blocks: Blocks) -> str:

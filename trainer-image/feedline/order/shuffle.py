@@ -1,7 +1,7 @@
 """Which rows make which batch: a pure function of seed, epoch, step, rank and world.
 
 Invariant: for one seed and epoch every row comes at most once, and the rows of a step are the same set for every world
-size. `VERSION` changes when the order does.
+size. `version` changes when the order does.
 """
 
 from typing import Literal
@@ -10,8 +10,15 @@ from feedline.order.blocks import BlockOrder, Blocks
 from feedline.order.full import Order
 from feedline.order.permutation import permutation
 
-VERSION = 1
 Shuffle = Literal["full", "block", "none"]
+
+
+def version(shuffle: Shuffle | Blocks) -> int:
+    """Return the version of an order: a position that was saved in one of another version has no place in it.
+
+    Block shuffle has its second: in the first every batch was of one window, which each rank had to read whole.
+    """
+    return 2 if isinstance(shuffle, Blocks) else 1
 
 
 def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int) -> Order:
