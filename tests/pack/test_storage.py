@@ -1,11 +1,13 @@
 """`feedline pack` when the disk is full, the process is stopped, or the source is larger than memory may grow."""
 
+import gzip
 import os
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,11 +107,36 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_disk):
-    done = python(EDGE + "\nmain()", DIGITS, small_disk / "out")
+@pytest.fixture
+def digits_in_utf16(tmp_path):
+    path = tmp_path / "digits.csv"
+    path.write_text(gzip.decompress(DIGITS.read_bytes()).decode(), "utf-16")
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_disk, digits_in_utf16, encoding):
+    """Four at once: what pyarrow's threads still do when the process ends must not change how it ends."""
+    source = DIGITS if encoding == "utf-8" else digits_in_utf16
+    with ThreadPoolExecutor(4) as several:
+        ended = several.map(
+            lambda number: python(EDGE + "\nmain()", source, small_disk / f"out-{number}", "--encoding", encoding),
+            range(8),
+        )
+    for done in ended:
+        assert done.returncode == 74
+        assert "features.npy cannot be written (No space left on device, the file takes 460,160 bytes)" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert names_in(small_disk) == []
+
+
+def test_a_text_that_finds_no_room_in_utf8_is_one_sentence(small_disk, tmp_path, digits_in_utf16):
+    digits_in_utf16.write_text(digits_in_utf16.read_text("utf-16") * 3, "utf-16")
+    elsewhere = f"import os\nos.environ['TMPDIR'] = {str(small_disk)!r}\n"
+    done = python(elsewhere + EDGE + "\nmain()", digits_in_utf16, tmp_path / "out", "--encoding", "utf-16")
 
     assert done.returncode == 74
-    assert "features.npy cannot be written (No space left on device, the file takes 460,160 bytes)" in done.stderr
+    assert f"digits.csv cannot be written in UTF-8 to {small_disk} (No space left on device)" in done.stderr
     assert done.stderr.count("\n") == 1
     assert names_in(small_disk) == []
 

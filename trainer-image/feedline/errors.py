@@ -18,12 +18,9 @@ def printable(text: str) -> str:
 
 
 class FeedlineError(Exception):
-    """Base of all of feedline's own errors; what they say is one line, whatever was typed or read."""
+    """Base of all of feedline's own errors."""
 
     exit_code: ExitCode = ExitCode.TEMPORARY
-
-    def __str__(self) -> str:
-        return printable(super().__str__())
 
 
 class UsageError(FeedlineError, ValueError):
@@ -52,7 +49,6 @@ class UserFunctionError(FeedlineError):
     """The user's training function raised, or never took a batch (exit 70)."""
 
     exit_code = ExitCode.USER_ERROR
-    __str__ = Exception.__str__  # what it raised may take many lines
 
 
 class StorageError(FeedlineError, OSError):

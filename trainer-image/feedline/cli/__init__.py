@@ -26,7 +26,7 @@ from feedline.cli.submit import submit
 from feedline.cli.version import version
 from feedline.cli.why import why
 from feedline.contract import ExitCode
-from feedline.errors import FeedlineError, edge
+from feedline.errors import FeedlineError, edge, printable
 
 _CLICK_USAGE = 2
 _TRACEBACK = "FEEDLINE_TRACEBACK"
@@ -90,8 +90,8 @@ def _run(program: str) -> int | str | None:
 
 
 def _tell(error: FeedlineError) -> int:
-    for line in str(error).splitlines():
-        sys.stderr.write(f"feedline: {line}\n")
+    for problem in getattr(error, "problems", (str(error),)):
+        sys.stderr.write(f"feedline: {printable(problem)}\n")
     return error.exit_code
 
 

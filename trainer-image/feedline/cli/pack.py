@@ -73,7 +73,11 @@ def pack(
         ),
     ] = None,
     encoding: Annotated[
-        str, typer.Option(metavar="NAME", help="Of a text table, such as latin-1 or utf-16.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of a text table, such as latin-1 or utf-16; what is no UTF-8 is first written so to TMPDIR.",
+        ),
     ] = "utf-8",
     classes: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from feedline.contract import API_GROUP, API_VERSION, KIND, MAX_MANIFEST_BYTES, POD_FIELDS
-from feedline.errors import InputMissingError, UsageError, printable
+from feedline.errors import InputMissingError, UsageError
 from feedline.manifest.document import Manifest, frozen
 from feedline.manifest.jsonvalues import MAX_TEXT_CHARACTERS, plain, read_json
 from feedline.manifest.overrides import apply_override
@@ -25,10 +25,7 @@ class ManifestError(UsageError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
-        self.problems = tuple(map(printable, problems))
-
-    def __str__(self) -> str:
-        return "\n".join(self.problems)
+        self.problems = tuple(problems)
 
 
 def read(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:

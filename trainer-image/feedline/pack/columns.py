@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from feedline.errors import UsageError
+from feedline.errors import UsageError, printable
 
 TARGET_NAMES: Final = ("label", "labels", "target", "class", "y")
 """Column names that say by themselves that they are the target."""
@@ -96,7 +96,7 @@ def select(wish: Columns, columns: Sequence[str], index: Collection[int] = ()) -
 
 def shown(index: int, columns: Sequence[str]) -> str:
     """Say which column it is, as a person counts: ``column 3 (width)``."""
-    return f"column {index + 1} ({columns[index]})" if columns[index] else f"column {index + 1}"
+    return f"column {index + 1} ({printable(columns[index])})" if columns[index] else f"column {index + 1}"
 
 
 def _default_target(columns: Sequence[str], rest: Sequence[int]) -> tuple[int, str]:

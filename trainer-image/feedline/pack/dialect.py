@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from feedline.errors import DataError, UsageError
+from feedline.errors import DataError, UsageError, printable
 
 SEPARATORS: Final = {",": "','", ";": "';'", "\t": "tab", "|": "'|'", " ": "space"}
 """What separates the columns of tables that people have, and how it is said."""
@@ -164,7 +164,7 @@ def has_header(name: str, rows: Sequence[Sequence[str]], decimal: str = ".") -> 
         has_fraction = any(number and not cell.isdecimal() for cell, number in zip(first, numbers, strict=True))
         if comes_again or has_fraction:
             return False
-    shown = ",".join(first if len(first) <= 6 else [*first[:6], "…"])
+    shown = printable(",".join(first if len(first) <= 6 else [*first[:6], "…"]))
     raise UsageError(
         f"{name}: whether its first row ({shown}) names the columns cannot be told from the data: "
         "say --header if it does, --no-header if it is a row like the others"

@@ -3,9 +3,13 @@
 Every cell comes as it stands; what is a number is decided elsewhere. However long the file, a block of it is in memory.
 """
 
+import codecs
 import csv
+import errno
 import io
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -15,7 +19,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from feedline.errors import DataError, FeedlineError
+from feedline.errors import DataError, FeedlineError, StorageError
 from feedline.pack.dialect import SEPARATORS, Dialect, check_delimiter, has_header
 from feedline.pack.source import opened
 
@@ -62,6 +66,7 @@ class TextTables:
         self._dialect = dialect
         self._delimiters = {path: dialect.delimiter_of(path.name) for path in paths}
         self._first = paths[0]
+        self._in_utf8: dict[Path, Any] = {}  # temporary files, of those in another encoding
         self._line_bytes: dict[Path, int] = {}  # of the longest line at the begin of each file that was looked at
         rows = self._head(paths[0])
         width = len(rows[0])
@@ -107,14 +112,16 @@ class TextTables:
         parse = arrow_csv.ParseOptions(delimiter=self._delimiters[path], newlines_in_values=True)
         read = arrow_csv.ReadOptions(use_threads=True, block_size=self._block(path), column_names=names)
         skip = int(self.header)
-        with opened(path) as raw:
+        with _file(path) as raw:
             try:
-                with self._decoded(path, raw) as stream, arrow_csv.open_csv(stream, read, parse, convert) as reader:
+                with arrow_csv.open_csv(self._decoded(path, raw), read, parse, convert) as reader:
                     for batch in reader:
                         rows = batch.slice(min(skip, batch.num_rows))
                         skip -= batch.num_rows - rows.num_rows
                         advance(raw.tell())
                         yield rows
+            except FeedlineError:
+                raise
             except (pa.ArrowException, UnicodeError, OSError) as error:
                 raise self._explained(path, error) from error
 
@@ -208,12 +215,10 @@ class TextTables:
     @contextmanager
     def _text(self, path: Path) -> Iterator[IO[str]]:
         """Open as text; whatever is wrong with the content is told in one sentence."""
-        with opened(path) as raw:
+        with _file(path) as raw:
             try:
-                with (
-                    self._decoded(path, raw) as stream,
-                    io.TextIOWrapper(io.BufferedReader(_Readable(stream)), encoding="utf-8-sig", newline="") as file,
-                ):
+                stream = io.BufferedReader(_Readable(self._decoded(path, raw)))
+                with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as file:
                     yield file
             except UnicodeError as error:
                 raise self._no_text(path) from error
@@ -222,16 +227,44 @@ class TextTables:
                     raise
                 raise _not_packed(path, str(error).splitlines()[0]) from error
 
-    @contextmanager
-    def _decoded(self, path: Path, raw: IO[bytes]) -> Iterator[Any]:
-        """Give a file's text in UTF-8, as a stream of pyarrow's."""
-        stream = pa.PythonFile(raw, mode="r")
+    def _decoded(self, path: Path, raw: Any) -> Any:
+        """Return a file's text in UTF-8, as a stream of pyarrow's."""
         codec = _CODECS.get(path.suffix.lower())
-        if codec is not None:
-            stream = pa.CompressedInputStream(stream, codec)
-        if self._dialect.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-            stream = pa.transcoding_input_stream(stream, self._dialect.encoding, "utf-8")
-        yield stream
+        stream = raw if codec is None else pa.CompressedInputStream(raw, codec)
+        if self._dialect.encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+            return stream
+        if path not in self._in_utf8:
+            self._in_utf8[path] = _written_in_utf8(path, stream, self._dialect.encoding)
+        return pa.OSFile(self._in_utf8[path].name)
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Any]:
+    """Open a file as pyarrow's own, whose threads have no need of the interpreter to read it.
+
+    They read ahead. Where one asks for an interpreter that is going down, as after an error, the process is aborted.
+    """
+    with opened(path), pa.OSFile(os.fsencode(path)) as raw:
+        yield raw
+
+
+def _written_in_utf8(path: Path, stream: Any, encoding: str) -> Any:
+    """Return a temporary file with a text of another encoding in UTF-8: a decoder of Python's is none for threads."""
+    decode = codecs.getincrementaldecoder(encoding)().decode
+    try:
+        file = tempfile.NamedTemporaryFile(prefix="feedline-")  # noqa: SIM115 - it is closed with the tables
+        while data := stream.read(_BLOCK):
+            file.write(decode(data).encode())
+        file.write(decode(b"", final=True).encode())
+        file.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        raise StorageError(
+            f"{path} cannot be written in UTF-8 to {tempfile.gettempdir()} ({error.strerror}): "
+            "make room there, or name another folder by TMPDIR"
+        ) from error
+    return file
 
 
 def _not_packed(path: Path, told: str) -> DataError:
