@@ -267,6 +267,26 @@ def train(run):
     assert "Traceback" not in done.errors
 
 
+def test_models_that_nobody_brings_together_are_warned_of_once_and_a_killed_rank_leaves_nothing(project):
+    code = """
+import os
+import signal
+
+def train(run):
+    for epoch in run.epochs():
+        for batch in run.train:
+            if epoch == 1 and run.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (project.folder / "tmp").mkdir()
+    done = Command(project, code, "--processes", "2", TMPDIR=str(project.folder / "tmp")).ended()
+    assert done.code != 0
+    assert "rank 1" in done.report["message"]
+    assert done.errors.count("run.distribute was never called") == 1, done.errors
+    assert "each of the 2 processes trains a model of its own" in done.errors
+    assert list((project.folder / "tmp").iterdir()) == []
+
+
 def test_a_program_of_ones_own_is_started_once_a_rank(project):
     program = """
 import feedline

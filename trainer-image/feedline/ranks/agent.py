@@ -8,6 +8,7 @@ import signal
 import socket
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 ADDRESS: Final = "127.0.0.1"
@@ -23,7 +24,7 @@ class Ended:
     first: int | None
 
 
-def start_ranks(processes: int, command: list[str]) -> Ended:
+def start_ranks(processes: int, command: list[str], folder: Path) -> Ended:
     """Run a command once a rank, with torchrun's variables, until all have ended; if one fails, the others are ended.
 
     Called by the main thread, whose signals stay what they are.
@@ -34,7 +35,10 @@ def start_ranks(processes: int, command: list[str]) -> Ended:
         How many.
     command
         Program and arguments.
+    folder
+        Where the agent leaves files of its own.
     """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
@@ -53,6 +57,7 @@ def start_ranks(processes: int, command: list[str]) -> Ended:
         local_addr=ADDRESS,
         signals_to_handle="SIGQUIT",
         shutdown_timeout=_KILL_SECONDS,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
     try:
         launch_agent(config, command[0], command[1:])

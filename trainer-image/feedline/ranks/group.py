@@ -27,6 +27,8 @@ class Group:
     ----------
     timeout
         Seconds after which a rank that does not answer is given up.
+    is_used
+        Whether a model was distributed.
     """
 
     def __init__(self, place: Place, environment: Mapping[str, str] = os.environ) -> None:
@@ -35,7 +37,7 @@ class Group:
 
         self.place = place
         self.timeout = int(environment.get(ENV_PEER_TIMEOUT, PEER_TIMEOUT_SECONDS))
-        self._environment = environment
+        self._environment, self.is_used = environment, False
         self._is_on_gpu = torch.cuda.is_available()
         if self._is_on_gpu and (there := torch.cuda.device_count()) < place.local_world:
             raise EnvironmentInvalidError(
@@ -68,6 +70,7 @@ class Group:
             raise UsageError("run.distribute: the model is distributed already: pass it as it was, and once")
         if not isinstance(model, torch.nn.Module):
             raise UsageError(f"run.distribute: a {type(model).__qualname__} is no torch.nn.Module: pass the model")
+        self.is_used = True
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model
         devices = {parameter.device.type for parameter in model.parameters()}

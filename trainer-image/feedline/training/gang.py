@@ -64,7 +64,7 @@ def run_ranks(
         with _added(environment), _prefixed(folder, processes), _stopping(folder):
             on_start(lambda: _asked(folder))
             try:
-                ended = start_ranks(processes, [sys.executable, "-m", "feedline.training.rank"])
+                ended = start_ranks(processes, [sys.executable, "-m", "feedline.training.rank"], folder)
             except KeyboardInterrupt:
                 return failure_report(
                     document, ExitCode.INTERRUPTED, "interrupted for the second time, all was ended at once"

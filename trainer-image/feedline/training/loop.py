@@ -84,13 +84,15 @@ class Loop:
         self._stop: contract.ExitCode | None = None
         self._epoch = 0  # of `epochs`
         self._is_in_epoch = self._comes_back = self._was_finished = False
-        self._is_time_over = self._is_asked_to_finish = False  # of several ranks
+        self._is_time_over = self._is_asked_to_finish = self._is_warned = False  # of several ranks
         self._seconds_before = 0.0
         self.at_end: list[Callable[[], None]] = []
         self.sums = Sums()
         self.aim = Tracked(manifest.objective) if manifest.objective is not None else None
         is_elsewhere = output is None or not self.place.is_chief
-        self._nowhere = tempfile.TemporaryDirectory(prefix="feedline-run-") if is_elsewhere else None
+        # Of several ranks within a folder that is there no longer than they are, in case one of them is killed.
+        within = os.environ.get(peers.ENV_FOLDER)
+        self._nowhere = tempfile.TemporaryDirectory(prefix="feedline-run-", dir=within) if is_elsewhere else None
         self.left_in = output or Output(Path(self._nowhere.name if self._nowhere else ""), is_kept=False)
         # Of several ranks one writes what all of them have in common.
         self.history = History(Path(self._nowhere.name) if self._nowhere is not None else self.left_in.folder)
@@ -168,10 +170,21 @@ class Loop:
         """Note that all is done that an epoch has to do."""
         self._is_in_epoch = False
         self._epoch += 1
+        self._warn_of_models_apart()
         self.train.leave()
         self.saver.at_epoch_end()
         self._do_what_is_due()
         self.check_stop()
+
+    def _warn_of_models_apart(self) -> None:
+        if self.peers is None or self.peers.is_model_distributed or self._is_warned or not self.place.is_chief:
+            return
+        self._is_warned = True
+        _log.warning(
+            "run.distribute was never called: unless the training averages gradients by itself, each of the %d "
+            "processes trains a model of its own, on its part of every batch: write network = run.distribute(model)",
+            self.place.world,
+        )
 
     def _at_step(self) -> None:
         self.saver.at_step()

@@ -58,6 +58,11 @@ class Peers:
         self._told_at = 0.0
         self._is_asked = self._is_silent = False
 
+    @property
+    def is_model_distributed(self) -> bool:
+        """Whether the ranks were given a model to train together."""
+        return self._group.is_used
+
     def distribute(self, model: Any) -> Any:
         """Return the model with gradients that are the mean of those of all ranks."""
         return self._group.distribute(model)
