@@ -113,9 +113,13 @@ class Dataset(DataAdapter):  # type: ignore[misc]
         self._looked_at = False
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self._epoch_for(inspect.currentframe())
+
+    def _epoch_for(self, frame: FrameType | None) -> Iterator[tuple[Any, ...]]:
+        """Return the next epoch for whoever called a method, given by its frame."""
         self._asked_again = True
         batches: Iterator[tuple[Any, ...]] = self._batches()
-        asking = _asking(inspect.currentframe())
+        asking = _asking(frame)
         if asking is None:
             return batches
         batches = self._whole(batches, _call_of(asking).f_code.co_name)
@@ -198,9 +202,15 @@ class Dataset(DataAdapter):  # type: ignore[misc]
                 "name that as weights= of feedline.keras.dataset, or give it the role Weight in a manifest"
             )
 
-    def get_tf_dataset(self) -> "Dataset":
-        """Return itself: Keras' TensorFlow trainer iterates whatever is iterable."""
-        return self
+    def get_tf_dataset(self) -> Any:
+        """Return itself: Keras' TensorFlow trainer iterates whatever is iterable; in a strategy, what divides it."""
+        frame = inspect.currentframe()
+        strategy = frame.f_back.f_locals.get("distribute_strategy") if frame is not None and frame.f_back else None
+        if strategy is None or strategy.num_replicas_in_sync == 1:
+            return self
+        from feedline.tensorflow import Replicas
+
+        return Replicas(lambda frame: (_method(frame) == "fit", self._epoch_for(frame)), strategy)
 
     def get_torch_dataloader(self) -> "Dataset":
         """Return itself: Keras' torch trainer iterates whatever is iterable."""
@@ -274,6 +284,12 @@ def _asking(frame: FrameType | None) -> FrameType | None:
     """Return the frame of Keras' EpochIterator that called a method, given by its frame; None if anybody else did."""
     caller = frame.f_back if frame is not None else None
     return caller if caller is not None and caller.f_globals.get("__name__") == epoch_iterator.__name__ else None
+
+
+def _method(frame: FrameType | None) -> str:
+    """Return the name of the `fit`, `evaluate` or `predict` in which an EpochIterator called a method."""
+    asking = _asking(frame)
+    return _call_of(asking).f_code.co_name if asking is not None else ""
 
 
 def _call_of(frame: FrameType) -> FrameType:

@@ -3,13 +3,16 @@
 Tensors are handed over by DLPack, which copies nothing. No order and no I/O in here.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from feedline.errors import UsageError
 from feedline.feed import Columns, Feed, picker
 
 Batch = dict[str, Any]
@@ -82,6 +85,91 @@ def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | No
     # after an epoch of fewer batches; what takes so many of an endless dataset does not, and is asked for no more than
     # an epoch, or for the next one where an epoch was shorter, which then has to be empty.
     return tf.data.Dataset.from_generator(epoch, output_signature=pick(specs)).repeat().take(len(feed))
+
+
+def strategy() -> tf.distribute.Strategy:
+    """Return what trains on all GPUs that TensorFlow sees, or all its logical CPUs; for one device, the default."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def parts(batch: Any, strategy: tf.distribute.Strategy) -> Any:
+    """Return a batch in parts, one for each replica of `strategy`, as its `run` takes them.
+
+    ::
+
+        for batch in run.train:
+            strategy.run(step, args=(feedline.tensorflow.parts(batch, run.strategy),))
+
+    Parameters
+    ----------
+    batch
+        Tensors ``[rows, …]`` in any structure; replica r of n gets the r-th of n equal parts of the rows.
+
+    Raises
+    ------
+    UsageError
+        The rows cannot be divided: replicas with other numbers of them would not count the same.
+    """
+    rows, replicas = _rows(batch), strategy.num_replicas_in_sync
+    if rows % replicas:
+        raise UsageError(
+            f"a batch of {rows} rows cannot be divided among {replicas} replicas: take a batchSize that is a multiple "
+            f"of {replicas}, and lastBatch: Drop"
+        )
+    return _parts(batch, strategy)
+
+
+def _rows(batch: Any) -> int:
+    return int(tf.nest.flatten(batch)[0].shape[0])
+
+
+def _parts(batch: Any, strategy: tf.distribute.Strategy) -> Any:
+    rows, replicas = _rows(batch), strategy.num_replicas_in_sync
+
+    def part(context: Any) -> Any:
+        replica = context.replica_id_in_sync_group
+        start, stop = rows * replica // replicas, rows * (replica + 1) // replicas
+        return tf.nest.map_structure(lambda tensor: tensor[start:stop], batch)
+
+    return batch if replicas == 1 else strategy.experimental_distribute_values_from_function(part)
+
+
+class Replicas(tf.distribute.DistributedDataset):  # type: ignore[misc]
+    """Batches in parts, as Keras takes them within a strategy.
+
+    To `evaluate` and `predict`, parts may differ by a row: what they count is weighted by rows, and gradients are not.
+
+    Parameters
+    ----------
+    start
+        Starts the next epoch for whoever asks, given by its frame; returns whether it is trained on, and the batches.
+    strategy
+        Whose replicas get the parts.
+    """
+
+    def __init__(
+        self, start: Callable[[FrameType | None], tuple[bool, Iterator[Any]]], strategy: tf.distribute.Strategy
+    ) -> None:
+        self._start, self._strategy = start, strategy
+
+    def __iter__(self) -> Iterator[Any]:
+        is_trained_on, batches = self._start(inspect.currentframe())
+        return map(self._trained_on if is_trained_on else self._looked_at, batches)
+
+    def _trained_on(self, batch: Any) -> Any:
+        return parts(batch, self._strategy)
+
+    def _looked_at(self, batch: Any) -> Any:
+        rows, replicas = _rows(batch), self._strategy.num_replicas_in_sync
+        if rows < replicas:
+            raise UsageError(
+                f"a batch of {rows} rows has none for some of {replicas} replicas: take another batchSize, or other "
+                "rows to validate"
+            )
+        return _parts(batch, self._strategy)
 
 
 def _drops(feed: Feed) -> bool:

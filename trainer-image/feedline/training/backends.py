@@ -48,6 +48,15 @@ def import_backend(backend: str) -> None:
         _hold_tensorflow_to_the_limit()
 
 
+def framework(backend: str) -> str:
+    """Return what trains, `tensorflow` or `pytorch`: of Keras, what it runs on."""
+    if backend != "keras":
+        return backend
+    from feedline.keras import framework
+
+    return framework()
+
+
 def _is_on_tensorflow(backend: str) -> bool:
     if backend == "keras":
         import keras
@@ -111,11 +120,7 @@ def _seed_keras(seed: int) -> None:
 
 def device_and_clock(backend: str) -> tuple[Any, Clock]:
     """Return where batches go and the clock that is honest there."""
-    if backend == "keras":
-        from feedline.keras import framework
-
-        backend = framework()
-    if backend == "pytorch":
+    if framework(backend) == "pytorch":
         import torch
 
         if not torch.cuda.is_available():

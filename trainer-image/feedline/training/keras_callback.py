@@ -1,5 +1,6 @@
 """What Keras' `fit` calls: it keeps a run's limits, reports the logs, marks the ends of steps, saves and restores."""
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Mapping
@@ -48,7 +49,8 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         if not (model.built and model.optimizer is not None and model.optimizer.built):
             # Variables that a first step would make have to be there before they are restored.
-            model._symbolic_build(data_batch=self._example())  # noqa: SLF001 - Keras has no other way to build all of it
+            with _scope(model):
+                model._symbolic_build(data_batch=self._example())  # noqa: SLF001 - Keras has no other way to build all
         if run.left_in.is_kept:
             run.at_end.append(self._leave)
         if not run.saver.register(self._objects()):
@@ -128,3 +130,9 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
         rate = getattr(self.model.optimizer, "learning_rate", None)
         if rate is not None:
             self._run.metrics.learning_rate = float(keras.ops.convert_to_numpy(rate))
+
+
+def _scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
+    """Return where variables of a model are made: in its strategy, which the TensorFlow backend alone knows."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()

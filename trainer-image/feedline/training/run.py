@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from feedline.errors import UsageError
 from feedline.feed import Columns, picker
-from feedline.training import process
+from feedline.training import backends, process
 from feedline.training.batches import Batches
 from feedline.training.loop import WITHOUT_END, Loop
 
@@ -80,6 +81,30 @@ class Run(Loop):
             It is none of torch, or is distributed already.
         """
         return model if self.peers is None else self.peers.distribute(model)
+
+    @cached_property
+    def strategy(self) -> Any:
+        """A `tf.distribute.Strategy` over all accelerators of this process; for one, TensorFlow's default.
+
+        ::
+
+            with run.strategy.scope():
+                model = build()
+                model.compile("adam", "mse")
+            model.fit(run.dataset, …)
+
+        Raises
+        ------
+        UsageError
+            The training is not TensorFlow's.
+        """
+        if backends.framework(self.backend) != "tensorflow":
+            raise UsageError(
+                "run.strategy: is for TensorFlow: set resources.processes, and take run.distribute(model) for torch"
+            )
+        from feedline import tensorflow
+
+        return tensorflow.strategy()
 
     def mean(self, value: Any, rows: float = 1.0) -> float:
         """Return the mean of a number over all ranks, each with the weight of its rows; all of them must ask.
