@@ -1,6 +1,7 @@
 """SIGTERM wherever it comes: what was trained is kept, and the run ends as one that was never stopped."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -64,8 +65,8 @@ KEPT = ("--output", "kept")
 
 
 def by_number(name):
-    layer, _, part = name.partition("/")
-    return int(layer.partition("_")[2] or 0), part, name
+    # sequential_9/dense_9/kernel comes before sequential_9/dense_10/kernel.
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def result(folder):
