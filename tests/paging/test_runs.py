@@ -113,6 +113,15 @@ def test_rows_of_any_width_are_those_of_the_files(tmp_path, row_bytes):
     held.close()
 
 
+def test_a_shorter_run_of_another_epoch_does_not_hide_a_longer_one(held):
+    begun(held, np.arange(100, 200))
+    for start in (120, 140, 160):
+        begun(held, np.arange(start, start + 5))
+    out, others = taken(held, np.arange(100, 200))
+    assert others == []
+    assert (out == FEATURES[100:200]).all()
+
+
 def test_rows_of_a_split_are_those_of_the_split(folder):
     array = opened(folder, rows=(SPLIT - 150, SPLIT + 150))["features"]
     held = Runs(array, RUN_ROWS, 300)

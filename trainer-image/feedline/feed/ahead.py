@@ -111,7 +111,7 @@ class LookAhead:
         slots, plan, batches = self._slots + 1 + self._capacity, self._plan, self._claims.batches_per_slot
         if isinstance(shuffle, Blocks):
             rows = 2 * self._lead + slots * batches * plan.batch_size
-            return OnePass(shuffle.rows, min(rows, plan.rows) // self._part)
+            return OnePass(shuffle.rows, -(-min(rows, plan.rows) // self._part))
         slot_rows = batches * plan.local_batch_size
         return OnePass(slot_rows if plan.world == 1 else plan.local_batch_size, min(slots * slot_rows, plan.rows))
 

@@ -23,6 +23,8 @@ from feedline.paging.large_pages import in_large_pages
 _PAGE = 4096
 """Bytes to which places in files and in memory are rounded: no disk's own blocks are larger."""
 _PIECE_BYTES = 1 << 20
+_SHADOWING = 3
+"""Shorter runs that may begin between a row and the begin of its run: those of another epoch's lanes."""
 _READERS = 8
 """Reads of a mebibyte under way: 2 GB/s of a disk that answers after 4 ms."""
 
@@ -140,8 +142,12 @@ class Runs:
             if not len(firsts):
                 return np.arange(len(rows))
             nearest = np.searchsorted(firsts, rows, "right") - 1
-            places, within = by_first[nearest], rows - firsts[nearest]
-            held = (nearest >= 0) & (within < self._counts[places])
+            for _ in range(_SHADOWING + 1):
+                places, within = by_first[nearest], rows - firsts[nearest]
+                held = (nearest >= 0) & (within < self._counts[places])
+                if held.all():
+                    break
+                nearest = np.where(held, nearest, np.maximum(nearest - 1, -1))
             used = np.unique(places[held])
             self._users[used] += 1
             reading = [self._reading[place] for place in used.tolist()]
