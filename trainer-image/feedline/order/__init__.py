@@ -5,10 +5,9 @@ its `Blocks` and what they cost, `price`, and of what is divided among ranks wit
 """
 
 from feedline.order.blocks import Blocks
-from feedline.order.full import Order
 from feedline.order.mixing import price
 from feedline.order.plan import LastBatch, Plan
 from feedline.order.shares import share
-from feedline.order.shuffle import Shuffle, order, version
+from feedline.order.shuffle import Order, Shuffle, order, version
 
 __all__ = ["Blocks", "LastBatch", "Order", "Plan", "Shuffle", "order", "price", "share", "version"]

@@ -7,7 +7,6 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from feedline.order.full import Order
 from feedline.order.permutation import permutation, raw, row_dtype
 
 _BLOCK_BYTES = 1 << 20
@@ -57,7 +56,7 @@ class Blocks:
         return cls(rows or max(1, _BLOCK_BYTES // widest_row_bytes), window or _WINDOW_BLOCKS)
 
 
-class BlockOrder(Order):
+class BlockOrder:
     """The order of an epoch in block shuffle.
 
     The grid of blocks starts at a row drawn anew each epoch, so that the first and the last block are shorter. All are
@@ -97,7 +96,6 @@ class BlockOrder(Order):
             mixed = permutation(len(own), seed, epoch, (2 + number) * _MIXING).astype(np.intp)
             mixed = mixed[np.argsort(piece[mixed], kind="stable")]
             by_lane[pieces[first] : pieces[first] + len(own)] = own[mixed]
-        super().__init__(by_lane)
         self._by_lane, self._lane_begins = by_lane, lane_begins
         places = (pieces - lane_begins[lane]) * lanes + lane
         by_place = np.argsort(places)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Order:
+class FullOrder:
     """The order of an epoch's rows.
 
     Parameters
@@ -21,6 +21,6 @@ class Order:
         return np.arange(start, stop) if self._in_order is None else self._in_order[start:stop].astype(np.intp)
 
     def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
-        """Return the rows from place `start` to `stop`; of a block shuffle, a rank's that lie together with them."""
+        """Return the rows from place `start` to `stop`, whichever rank asks."""
         del rank, world
         return self.rows(start, stop)

@@ -4,13 +4,26 @@ Invariant: for one seed and epoch every row comes at most once, and the rows of 
 size. `version` changes when the order does.
 """
 
-from typing import Literal
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from feedline.order.blocks import BlockOrder, Blocks
-from feedline.order.full import Order
+from feedline.order.full import FullOrder
 from feedline.order.permutation import permutation
 
 Shuffle = Literal["full", "block", "none"]
+
+
+class Order(Protocol):
+    """The order of an epoch's rows."""
+
+    def rows(self, start: int, stop: int) -> NDArray[np.intp]:
+        """Return the rows from place `start` to `stop`."""
+
+    def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
+        """Return what is to be in memory before places from `start` to `stop`: the rows, or a rank's blocks there."""
 
 
 def version(shuffle: Shuffle | Blocks) -> int:
@@ -25,4 +38,4 @@ def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int) -> Order:
     """Return the order of an epoch."""
     if isinstance(shuffle, Blocks):
         return BlockOrder(rows, seed, epoch, shuffle)
-    return Order(permutation(rows, seed, epoch) if shuffle == "full" else None)
+    return FullOrder(permutation(rows, seed, epoch) if shuffle == "full" else None)

@@ -44,7 +44,7 @@ def import_backend(backend: str) -> None:
         by_keras = "set KERAS_BACKEND to tensorflow or torch, and install that"
         remedy = by_keras if backend == "keras" else "install it again"
         raise EnvironmentInvalidError(f"spec.backend: {backend} cannot be imported ({error}): {remedy}") from None
-    if _is_on_tensorflow(backend):
+    if framework(backend) == "tensorflow":
         _hold_tensorflow_to_the_limit()
 
 
@@ -55,14 +55,6 @@ def framework(backend: str) -> str:
     from feedline.keras import framework
 
     return framework()
-
-
-def _is_on_tensorflow(backend: str) -> bool:
-    if backend == "keras":
-        import keras
-
-        return bool(keras.backend.backend() == "tensorflow")
-    return backend == "tensorflow"
 
 
 def _hold_tensorflow_to_the_limit() -> None:
@@ -103,7 +95,7 @@ def seed_everything(backend: str, seed: int) -> None:
 def _seed_keras(seed: int) -> None:
     import keras
 
-    if _is_on_tensorflow("keras"):
+    if framework("keras") == "tensorflow":
         import tensorflow as tf
 
         keras.utils.set_random_seed(seed)
