@@ -235,6 +235,22 @@ def test_check_tells_shapes_sizes_and_what_will_be_resident(project):
     assert "mapped: 1.7 kB of" in ended.output
 
 
+def test_check_adds_up_what_the_processes_of_a_pod_take(project):
+    settings = [part for change in ("nodes=2", "processes=4") for part in ("--set", f"spec.resources.{change}")]
+    ended = project.command("check", "pipeline.yaml", "--volume", f"data={project.data}", *settings)
+    assert ended.code == 0, ended.errors
+    (told,) = [line for line in ended.output.splitlines() if "processes" in line]
+    assert told.startswith("2 pods of 4 processes: ")
+    assert "rows are in memory once a pod" in told
+    one = project.command("check", "pipeline.yaml", "--volume", f"data={project.data}")
+    assert "processes" not in one.output
+    # Rows fit, and what the feeds of four take does not fit beside them.
+    memory = ["--set", "spec.loader.residency=Memory", "--set", "spec.resources.memory=3k"]
+    ended = project.command("check", "pipeline.yaml", "--volume", f"data={project.data}", *settings, *memory)
+    assert ended.code == 78
+    assert "loader.residency: Memory needs" in ended.errors
+
+
 def test_check_without_volumes_checks_the_manifest_and_says_so(project):
     ended = project.command("check", "pipeline.yaml")
     assert ended.code == 0

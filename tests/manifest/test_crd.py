@@ -188,7 +188,11 @@ def test_defaults_are_filled_in_as_the_api_server_does():
         "engine": "Feed",
         "classic": {"queue": {"capacity": 1384, "minAfterDequeue": 1000}},
     }
-    assert spec["resources"] == {"processes": 1, "accelerator": {"resourceName": "nvidia.com/gpu", "count": 1}}
+    assert spec["resources"] == {
+        "nodes": 1,
+        "processes": 1,
+        "accelerator": {"resourceName": "nvidia.com/gpu", "count": 1},
+    }
     assert spec["data"]["train"]["rows"] == {"start": 0}
     assert spec["policy"] == {"maxRetries": 3, "peerTimeoutSeconds": 300}
     assert spec["pod"] == {"terminationGracePeriodSeconds": 30}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from feedline.ranks import is_of_communication
+from feedline.ranks import SilentError, has_timed_out, is_of_communication, lost_connection
 
 COMMUNICATION = [
     "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4321",
@@ -31,3 +31,40 @@ def test_an_error_of_the_training_is_none(words):
 @pytest.mark.parametrize("error", [ValueError("gloo/transport: Connection closed by peer"), KeyError("gloo")])
 def test_only_what_torch_raises_counts(error):
     assert not is_of_communication(error)
+
+
+def test_who_hides_it_behind_an_error_of_its_own_is_a_victim_all_the_same():
+    lost = RuntimeError(COMMUNICATION[0])
+    try:
+        try:
+            raise lost
+        except RuntimeError:
+            raise ValueError("training failed")  # noqa: B904 - as people write it
+    except ValueError as error:
+        hidden = error
+    assert is_of_communication(hidden)
+    assert lost_connection(hidden) is lost
+    assert is_of_communication(caused_by(KeyError("loss"), lost))
+
+
+def caused_by(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def test_an_error_that_comes_round_to_itself_is_looked_through_once():
+    one, other = ValueError("one"), ValueError("other")
+    one.__context__, other.__context__ = other, one
+    assert not is_of_communication(one)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError(COMMUNICATION[0]), False),
+        (RuntimeError(COMMUNICATION[2]), True),
+        (SilentError("rank 3 does not answer for 300 s"), True),
+    ],
+)
+def test_who_did_not_come_in_time_is_told_from_who_is_gone(error, expected):
+    assert has_timed_out(error) == expected

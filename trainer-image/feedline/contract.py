@@ -14,6 +14,8 @@ PLURAL: Final = "trainingpipelines"
 
 LABEL_PIPELINE: Final = "feedline.dev/pipeline"
 """On the Job and its pods: the pipeline's name, by which the operator finds them."""
+LABEL_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+"""Kubernetes' own, on the pods of a Job."""
 LABEL_BACKEND: Final = "feedline.dev/backend"
 ANNOTATION_MANIFEST: Final = "feedline.dev/manifest"
 CONTAINER: Final = "trainer"
@@ -48,12 +50,22 @@ ENV_RUN: Final = "FEEDLINE_RUN"
 
 ENV_PROCESSES: Final = "FEEDLINE_PROCESSES"
 """How many processes train together in this pod."""
+ENV_NODES: Final = "FEEDLINE_NODES"
+"""How many pods train together; which of them this is, is the Job's completion index."""
+ENV_PEERS: Final = "FEEDLINE_PEERS"
+"""Where the first of these pods is found by the others, HOST:PORT."""
+ENV_NODE: Final = "FEEDLINE_NODE"
+"""The node on which the pod runs."""
+ENV_INDEX: Final = "JOB_COMPLETION_INDEX"
+"""Kubernetes' own name for the number of a pod in its Job."""
 ENV_PEER_TIMEOUT: Final = "FEEDLINE_PEER_TIMEOUT_SECONDS"
 """Seconds after which a rank that does not answer is given up."""
 
 PEER_TIMEOUT_SECONDS: Final = 300
 """The same where the policy names none."""
+PEERS_PORT: Final = 29400
 MAX_PROCESSES: Final = 64
+MAX_NODES: Final = 256
 MAX_MANIFEST_BYTES: Final = 128 * 1024
 MAX_PARAMETERS: Final = 64
 MAX_REPORT_VALUES: Final = 16
@@ -95,6 +107,14 @@ REASONS: Final[dict[int, str]] = {
 }
 """The `reason` in the report for each exit code."""
 
+
+MESHES: Final[dict[str, str]] = {
+    "istio-proxy": 'sidecar.istio.io/inject: "false"',
+    "linkerd-proxy": "linkerd.io/inject: disabled",
+    "consul-dataplane": 'consul.hashicorp.com/connect-inject: "false"',
+    "kuma-sidecar": "kuma.io/sidecar-injection: disabled",
+}
+"""Containers that a service mesh puts into pods, and the annotation that keeps them out."""
 
 FOLLOWING_EVENTS: Final = (
     # Volumes that are waited for; why they do not come, an attach or a mount that failed has said.
@@ -163,11 +183,12 @@ class ObjectiveReport(TypedDict, total=False):
     curve: list[str]
 
 
-class RanksReport(TypedDict):
-    """Of a run of several processes: how many, the rank that waits most for data, its share, the others' at most."""
+class RanksReport(TypedDict, total=False):
+    """Of a run of several processes: how many, which waits most for data and where, its share, the others' at most."""
 
     world: int
     slowest: int
+    node: str
     waitPermille: int
     othersPermille: int
 
@@ -213,4 +234,5 @@ class Report(TypedDict, total=False):
     checkpoint: CheckpointReport
     objective: ObjectiveReport
     ranks: RanksReport
+    rank: int
     verdict: Verdict

@@ -21,6 +21,7 @@ from feedline.training import (
     output_from_environment,
     port_from_environment,
     processes_from_environment,
+    site_from_environment,
     volumes_from_environment,
     write_report,
 )
@@ -58,7 +59,7 @@ def _run_logged(log: logging.Logger) -> int:
         port = port_from_environment(contract.METRICS_PORT)
         volumes = volumes_from_environment(document)
         output = output_from_environment()
-        processes = processes_from_environment()
+        processes, site = processes_from_environment(), site_from_environment()
     except (OSError, FeedlineError) as error:
         message = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         write_report({"reason": "InvalidSpec", "exitCode": 64, "message": message[:1024]}, None)
@@ -75,6 +76,7 @@ def _run_logged(log: logging.Logger) -> int:
         port=port,
         output=output,
         processes=processes,
+        site=site,
         is_json=True,
     )
     log.info(finished)

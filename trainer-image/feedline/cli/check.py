@@ -50,29 +50,53 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
-    from feedline.limits import default_threads, memory_bytes
+    from feedline.limits import memory_bytes
     from feedline.units import size
 
     limit, loader = memory_bytes(), document.loader
     if document.memory is not None:
         limit = min(limit, document.memory)
     with training.logged(logging.Formatter("feedline: %(message)s")):
-        train = _describe("train", document, document.train_data, volumes, limit)
+        train, own = _describe("train", document, document.train_data, volumes, limit)
         validation = None
         if document.validation_data is not None:
-            validation = _describe("validation", document, document.validation_data, volumes, limit)
+            validation, more = _describe("validation", document, document.validation_data, volumes, limit)
+            own += more
     total = train.bytes + (validation.bytes if validation is not None else 0)
     training.require_same_classes(document, volumes)
     training.largest_class(document, train, validation)
     kept = "in memory" if loader.residency == "memory" else "mapped"
     copied = _tell_of_checkpoints(document, output) if output is not None else 0
+    processes = _tell_of_processes(document, own, copied)
     if kept == "in memory":
-        training.require_memory(total + copied, limit)
-    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {loader.threads or default_threads()} threads")
+        training.require_memory(total + copied + (own if processes > 1 else 0), limit)
+    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {_threads(loader.threads, processes)} threads")
     if kept == "mapped" and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
     elif kept == "mapped" and total < limit // 2:
         typer.echo("the data fit into memory: after the first epoch they come from the page cache")
+
+
+def _threads(asked: int, processes: int) -> int:
+    from feedline.limits import default_threads
+
+    return asked or max(1, default_threads() // processes)
+
+
+def _tell_of_processes(document: "Manifest", own: int, copied: int) -> int:
+    """Print what the processes of a pod take of its memory together; return how many they are."""
+    from feedline.units import size
+
+    resources = document.document["spec"]["resources"]
+    nodes, processes = resources["nodes"], resources["processes"]
+    if nodes * processes > 1:
+        pods = f"{nodes} pods of {processes}" if nodes > 1 else f"{processes}"
+        copy = f", and {size(copied)} for a checkpoint's copy in /dev/shm of the first" if copied else ""
+        typer.echo(
+            f"{pods} processes: {size(own)} for the feeds of a pod together{copy}; rows are in memory once a pod; "
+            "models, gradients and what NCCL has in /dev/shm come on top, once a process"
+        )
+    return int(processes)
 
 
 def _tell_of_checkpoints(document: "Manifest", output: Path) -> int:
@@ -111,8 +135,10 @@ def _tell_of_entrypoint(document: "Manifest", file: Path) -> None:
         )
 
 
-def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int) -> "Arrays":
-    """Print what the arrays of a split are and how their rows will come in; return them."""
+def _describe(
+    title: str, document: "Manifest", split: "Split", volumes: Mapping[str, Path], limit: int
+) -> "tuple[Arrays, int]":
+    """Print what the arrays of a split are and how their rows will come in; return them, and what their feeds take."""
     from feedline import training
     from feedline.files import Residency, open_arrays
     from feedline.paging import survey
@@ -129,10 +155,10 @@ def _describe(title: str, document: "Manifest", split: "Split", volumes: Mapping
         typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
         if name in choices and choices[name].strategy != "resident":
             typer.echo(f"  {'':16} {choices[name].in_words()}")
-    told = training.check_split(document, split, volumes, arrays)
+    own, told = training.check_split(document, split, volumes, arrays)
     if told is not None:
         typer.echo(f"  {told}")
-    return arrays
+    return arrays, own
 
 
 def _run_rows(title: str, document: "Manifest", arrays: "Arrays") -> int:

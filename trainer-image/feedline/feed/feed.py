@@ -289,9 +289,15 @@ class Feed:
         if os.getpid() != self._process:
             raise UsageError("a Feed cannot be used in a forked process: make it there, or pickle it over")
 
-    def require_room(self) -> None:
-        """Raise `EnvironmentInvalidError` if slots, orders and rows on their way do not fit into memory."""
-        self._work()
+    def require_room(self) -> int:
+        """Return the bytes that slots, orders and rows on their way take.
+
+        Raises
+        ------
+        EnvironmentInvalidError
+            They do not fit into memory.
+        """
+        return self._work().gatherer.own_bytes
 
     def use_memory(self, allocate: slots.Allocate) -> None:
         """Take the memory of slots from `allocate`, for instance pinned memory; before the first batch only."""

@@ -60,6 +60,8 @@ class Gatherer:
     ----------
     work
         What filling all slots took that were handed out.
+    own_bytes
+        Memory that slots, orders and rows on their way take.
     is_torn
         Whether the consumer is in the middle of a call, or an exception ended one there: then it can only be closed.
     """
@@ -101,16 +103,14 @@ class Gatherer:
         self._layouts = tuple(layouts(arrays, batch_rows, self.batches_per_slot))
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
         slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
-        require_room(
-            memory,
-            {
-                f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
-                "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
-                "rows on their way": self._ahead.bytes_on_the_way if self._ahead else 0,
-                "small arrays": self._ahead.pagein.kept_bytes if self._ahead else 0,
-            },
-            shuffle,
-        )
+        own = {
+            f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
+            "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
+            "rows on their way": self._ahead.bytes_on_the_way if self._ahead else 0,
+            "small arrays": self._ahead.pagein.kept_bytes if self._ahead else 0,
+        }
+        require_room(memory, own, shuffle)
+        self.own_bytes = sum(own.values())
         self._pool = Pool(slot_bytes, slots, allocate)
         # A True for every slot that may be claimed, None to see that another place is wanted, False to end.
         self._room: SimpleQueue[bool | None] = SimpleQueue()

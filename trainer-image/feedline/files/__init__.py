@@ -8,6 +8,7 @@ from feedline.files.aio import Queue, advise, begin
 from feedline.files.array import Array, Mapped
 from feedline.files.arrays import Arrays, Residency, natural, open_arrays
 from feedline.files.clibrary import MAP_FAILED, libc
+from feedline.files.memory import Memory
 from feedline.files.mounts import file_system
 from feedline.files.npy import File, parsed_header
 
@@ -17,6 +18,7 @@ __all__ = [
     "Arrays",
     "File",
     "Mapped",
+    "Memory",
     "Queue",
     "Residency",
     "advise",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feedline.files.memory import Memory, Private
 from feedline.files.npy import File
 
 _SCRATCH_BYTES = 4 << 20
@@ -33,6 +34,28 @@ class Mapped(NamedTuple):
         return self.length * self.file.header.row_bytes
 
 
+def _used(files: Sequence[File], start: int, stop: int) -> Iterator[Mapped]:
+    """Yield each file that has some of the rows, with these."""
+    begin = 0
+    for file in files:
+        end = begin + file.header.rows
+        if begin < stop and end > start:
+            first, last = max(start - begin, 0), min(stop, end) - begin
+            yield Mapped(file, first, last - first)
+        begin = end
+
+
+def _in_memory(memory: Memory, name: str, used: Sequence[Mapped]) -> NDArray[np.uint8]:
+    """Return the rows in memory, read now where they are not there yet."""
+    rows, is_filled = memory.room(name, sum(part.length for part in used), used[0].file.header.row_bytes)
+    begin = 0
+    for file, first, length in () if is_filled else used:
+        file.load(first, rows[begin : begin + length])
+        file.verify()
+        begin += length
+    return rows
+
+
 class Array:
     """Rows of one or several files, read as one array.
 
@@ -50,29 +73,21 @@ class Array:
         Whether rows can be taken from a mapping, or from memory; else they have to be read.
     """
 
-    def __init__(self, name: str, files: Sequence[File], start: int, stop: int, *, in_memory: bool) -> None:
+    def __init__(self, name: str, files: Sequence[File], start: int, stop: int, memory: Memory | None = None) -> None:
         first = files[0].header
         self.name = name
-        self.files = () if in_memory else tuple(files)
+        self.files = tuple(files) if memory is None else ()
         self.modified_ns = max(file.modified_ns for file in files)
         self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
         self.rows = stop - start
         self._start = start
         self.mapped: list[Mapped] = []
         self._parts: list[NDArray[np.uint8]] = []
-        begin = 0
-        for file in files:
-            end = begin + file.header.rows
-            if begin < stop and end > start:
-                first_row, last_row = max(start - begin, 0), min(stop, end) - begin
-                if in_memory:
-                    self._parts.append(file.load(first_row, last_row))
-                    file.verify()
-                else:
-                    self.mapped.append(Mapped(file, first_row, last_row - first_row))
-            begin = end
-        if in_memory and len(self._parts) > 1:
-            self._parts = [np.concatenate(self._parts)]
+        used = list(_used(files, start, stop))
+        if memory is None:
+            self.mapped = used
+        else:
+            self._parts = [_in_memory(memory, name, used)]
         self.is_mapped = all(part.file.rows is not None for part in self.mapped)
         if self.is_mapped:
             self._parts += [
@@ -95,7 +110,7 @@ class Array:
         FileShrankError, StorageError
             As `feedline.files.npy.File.load` does.
         """
-        return Array(self.name, self.files, self._start, self._start + self.rows, in_memory=True)
+        return Array(self.name, self.files, self._start, self._start + self.rows, Private())
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile.

@@ -13,6 +13,7 @@ import numpy as np
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
+from feedline.files.memory import Memory, Private
 from feedline.files.npy import File
 
 Residency = Literal["auto", "mapped", "read", "memory"]
@@ -83,6 +84,7 @@ def open_arrays(
     sources: Mapping[str, Source] | str | os.PathLike[str],
     rows: slice | tuple[int, int | None] | None = None,
     residency: Residency = "auto",
+    memory: Memory | None = None,
 ) -> Arrays:
     """Open `.npy` files as named arrays with the same number of rows.
 
@@ -103,6 +105,9 @@ def open_arrays(
         ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
         and leaves it to the kernel; ``"read"`` has a feed read every row with calls of its own, many at a time, as it
         does by itself for files on a network; ``"memory"`` reads them into memory now.
+
+    memory
+        Where ``"memory"`` puts them; None: into the memory of this process.
 
     Raises
     ------
@@ -130,8 +135,10 @@ def open_arrays(
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
     start, stop = _row_range(rows, total)
-    in_memory = residency == "memory"
-    arrays = {name: Array(name, files, start, stop, in_memory=in_memory) for name, files in opened.items()}
+    where = (memory or Private()) if residency == "memory" else None
+    arrays = {name: Array(name, files, start, stop, where) for name, files in opened.items()}
+    if where is not None:
+        where.filled()
     return Arrays(arrays, (named, (start, stop), residency))
 
 

@@ -304,10 +304,9 @@ class File:
                 return f"{told}, another array begins there: save each array to a file of its own"
         return told
 
-    def load(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Read rows `start` to `stop` into memory, past the mapping: ``[stop - start, row_bytes]`` uint8."""
+    def load(self, start: int, rows: NDArray[np.uint8]) -> None:
+        """Fill `rows`, ``[n, row_bytes]``, with n rows from `start` on, past the mapping."""
         header = self.header
-        rows = np.empty((stop - start, header.row_bytes), np.uint8)
         target, begin = memoryview(rows.data).cast("B"), header.offset + start * header.row_bytes
         done = 0
         while done < len(target):
@@ -320,7 +319,6 @@ class File:
                     f"{self.path}: was cut short while it was read, at row {start + done // header.row_bytes}"
                 )
             done += count
-        return rows
 
     def verify(self) -> None:
         """Raise if the file was cut short or written to since it was opened.

@@ -1,28 +1,36 @@
 """Several processes that train one model together: who is who, how they are started, and what they agree on.
 
 torchrun's agent starts them (`agent`) and torch.distributed carries tensors among them (`group`). What is ours is
-small: words that they leave for each other in the group's store (`board`), and the step at which all of them save or
-end (`agreement`), without a collective a step. What is trained, and what a run is, is not known here; torch is imported
-where there is more than one rank, and not before.
+small: how the machines find each other (`meeting`), words that ranks leave for each other in the group's store
+(`board`), and the step at which all of them save or end (`agreement`), without a collective a step. What is trained,
+and what a run is, is not known here; torch is imported where there is more than one rank, and not before.
 """
 
 from feedline.ranks.agent import Ended, end_with_parent, rank_variables, start_ranks
-from feedline.ranks.agreement import Agreement, Asked
+from feedline.ranks.agreement import GONE, Agreement, Asked
 from feedline.ranks.board import Board
-from feedline.ranks.errors import is_of_communication
+from feedline.ranks.errors import SilentError, has_timed_out, is_of_communication, lost_connection
 from feedline.ranks.group import Group
+from feedline.ranks.meeting import Meeting, Site, meet
 from feedline.ranks.place import ALONE, Place
 
 __all__ = [
     "ALONE",
+    "GONE",
     "Agreement",
     "Asked",
     "Board",
     "Ended",
     "Group",
+    "Meeting",
     "Place",
+    "SilentError",
+    "Site",
     "end_with_parent",
+    "has_timed_out",
     "is_of_communication",
+    "lost_connection",
+    "meet",
     "rank_variables",
     "start_ranks",
 ]

@@ -5,73 +5,91 @@ import ctypes
 import logging
 import os
 import signal
-import socket
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-ADDRESS: Final = "127.0.0.1"
+from feedline.ranks.meeting import Meeting
+
 _KILL_SECONDS: Final = 5
+_BEGIN_SECONDS: Final = 30
+# Who ends when is ours to say, and waiting there hears no signal.
+_BARRIER_SECONDS: Final = 1
 _PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How the ranks ended: the exit code of each that failed, by local rank, and which of them was the first."""
+    """How the ranks of a machine ended.
 
-    codes: dict[int, int]
-    first: int | None
+    Attributes
+    ----------
+    codes
+        The exit code of each that failed, by local rank, -n for a signal n.
+    first
+        Which of them was the first, None if none failed.
+    is_apart
+        Whether the machines lost each other before a rank was started.
+    """
+
+    codes: dict[int, int] = field(default_factory=dict)
+    first: int | None = None
+    is_apart: bool = False
 
 
-def start_ranks(processes: int, command: list[str], folder: Path) -> Ended:
+def start_ranks(meeting: Meeting, processes: int, command: list[str], folder: Path) -> Ended:
     """Run a command once a rank, with torchrun's variables, until all have ended; if one fails, the others are ended.
 
     Called by the main thread, whose signals stay what they are.
 
     Parameters
     ----------
+    meeting
+        The machines that train together.
     processes
-        How many.
+        How many ranks each of them has.
     command
         Program and arguments.
     folder
         Where the agent leaves files of its own.
     """
+    from torch.distributed import DistError
+    from torch.distributed.elastic.agent.server.api import WorkerSpec
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, launch_agent
+    from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
-    # It tells of ends in lines of its own; what there is to say is in the report.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        role="trainer",
-        rdzv_backend="static",
-        rdzv_endpoint=f"{ADDRESS}:{_free_port()}",
-        rdzv_configs={"rank": 0, "timeout": 60},
-        max_restarts=0,
-        local_addr=ADDRESS,
-        signals_to_handle="SIGQUIT",
+    # They tell of ends in lines of their own; what there is to say is in the report.
+    for module in ("agent.server.api", "agent.server.local_elastic_agent", "multiprocessing.api"):
+        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.CRITICAL)
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"
+    site, address, port = meeting.site, meeting.address, meeting.port
+    agent = LocalElasticAgent(
+        WorkerSpec(
+            role="trainer",
+            local_world_size=processes,
+            entrypoint=command[0],
+            args=tuple(command[1:]),
+            rdzv_handler=StaticTCPRendezvous(address, port, site.node, site.nodes, meeting.name, _BEGIN_SECONDS),
+            max_restarts=0,
+            monitor_interval=0.1,
+            master_addr=address,
+            master_port=port,
+            local_addr=address,
+        ),
+        DefaultLogsSpecs(log_dir=str(folder)),
+        exit_barrier_timeout=_BARRIER_SECONDS,
         shutdown_timeout=_KILL_SECONDS,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
     try:
-        launch_agent(config, command[0], command[1:])
-    except ChildFailedError as error:
-        failures = error.failures.values()
-        first = min(failures, key=lambda failure: failure.timestamp)
-        return Ended({failure.local_rank: failure.exitcode for failure in failures}, first.local_rank)
-    return Ended({}, None)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind((ADDRESS, 0))
-        return int(found.getsockname()[1])
+        result = agent.run()
+    except DistError:
+        return Ended(is_apart=True)
+    if not result.is_failed():
+        return Ended()
+    failures = result.failures.values()
+    first = min(failures, key=lambda failure: failure.timestamp)
+    return Ended({failure.local_rank: failure.exitcode for failure in failures}, first.local_rank)
 
 
 def end_with_parent() -> None:

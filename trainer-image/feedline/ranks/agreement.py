@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from feedline.errors import TemporaryError
 from feedline.ranks.board import Board
+from feedline.ranks.errors import GoneError, SilentError
 from feedline.ranks.place import Place
 
+GONE: Final = "gone"
+"""By this name a machine leaves a word when it ends before the training does."""
 _POLL_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 1.0
 
 
 class Asked(NamedTuple):
@@ -92,8 +95,8 @@ class Agreement:
 
         Raises
         ------
-        TemporaryError
-            A rank does not answer.
+        SilentError, GoneError
+            A rank does not answer in time, or its machine has ended.
         """
         current = self._round
         if current is None:
@@ -108,9 +111,13 @@ class Agreement:
 
     def _agreed(self, current: _Round) -> int:
         names = [f"begun/{current.number}/{rank}" for rank in range(self._place.world)]
-        if not self._board.wait(names, self._seconds):
-            silent = [str(rank) for rank, name in enumerate(names) if not self._board.has([name])]
-            raise TemporaryError(f"rank {', '.join(silent)} does not answer for {self._seconds} s")
+        due = time.monotonic() + self._seconds
+        while not self._board.wait(names, _LOOK_SECONDS):
+            silent = ", ".join(str(rank) for rank, name in enumerate(names) if not self._board.has([name]))
+            if self._board.has([GONE]):
+                raise GoneError(f"a pod has ended, and rank {silent} does not answer")
+            if time.monotonic() > due:
+                raise SilentError(f"rank {silent} does not answer for {self._seconds} s")
         return max(int(self._board.read(name)) for name in names)
 
     def _watch(self) -> None:

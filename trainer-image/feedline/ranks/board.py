@@ -23,6 +23,13 @@ class Board:
         self._store = store
 
     @classmethod
+    def of(cls, store: Any, prefix: str = "feedline") -> "Board":
+        """Return a board on a store that is connected already."""
+        from torch.distributed import PrefixStore
+
+        return cls(PrefixStore(prefix, store))
+
+    @classmethod
     def connect(cls, environment: Mapping[str, str], seconds: float) -> "Board":
         """Return a board on the store that torchrun's variables name.
 
@@ -33,11 +40,11 @@ class Board:
         """
         from datetime import timedelta
 
-        from torch.distributed import PrefixStore, TCPStore
+        from torch.distributed import TCPStore
 
         address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
         store = TCPStore(address, port, None, False, timedelta(seconds=seconds), wait_for_workers=False)
-        return cls(PrefixStore("feedline", store))
+        return cls.of(store)
 
     def leave(self, name: str, content: bytes) -> None:
         """Leave something by a name; what was there before is gone."""
@@ -55,7 +62,7 @@ class Board:
         """Return what is there by a name that `has` has told."""
         return bytes(self._store.get(name))
 
-    def wait(self, names: list[str], seconds: float = math.inf) -> bool:
+    def wait(self, names: list[str], seconds: float = math.inf, poll_seconds: float = _POLL_SECONDS) -> bool:
         """Wait for something by each of these names; return whether it came.
 
         It asks again and again, since a signal is not heard by who waits within the store.
@@ -64,7 +71,7 @@ class Board:
         while not self.has(names):
             if time.monotonic() > due:
                 return False
-            time.sleep(_POLL_SECONDS)
+            time.sleep(poll_seconds)
         return True
 
     def remove(self, name: str) -> None:

@@ -29,6 +29,8 @@ class Group:
         Seconds after which a rank that does not answer is given up.
     is_used
         Whether a model was distributed.
+    is_on_gpu
+        Whether each rank has a GPU, so that tensors there go by NCCL.
     """
 
     def __init__(self, place: Place, environment: Mapping[str, str] = os.environ) -> None:
@@ -38,17 +40,17 @@ class Group:
         self.place = place
         self.timeout = int(environment.get(ENV_PEER_TIMEOUT, PEER_TIMEOUT_SECONDS))
         self._environment, self.is_used = environment, False
-        self._is_on_gpu = torch.cuda.is_available()
-        if self._is_on_gpu and (there := torch.cuda.device_count()) < place.local_world:
+        self.is_on_gpu = torch.cuda.is_available()
+        if self.is_on_gpu and (there := torch.cuda.device_count()) < place.local_world:
             raise EnvironmentInvalidError(
                 f"{place.local_world} processes need an accelerator each, and there are {there}: take fewer processes"
             )
-        if self._is_on_gpu:
+        if self.is_on_gpu:
             torch.cuda.set_device(place.local_rank)
         if place.world == place.local_world:
             # Nothing leaves the machine, whose own name may mean another one.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        backend = "cpu:gloo,cuda:nccl" if self._is_on_gpu else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if self.is_on_gpu else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(seconds=self.timeout))
 
     def board(self) -> Board:

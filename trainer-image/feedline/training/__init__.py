@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from feedline.training.backends import PACKAGES, require_backend
     from feedline.training.batches import Batches
     from feedline.training.classes import classes_in, largest_class, require_same_classes
-    from feedline.training.execution import StoppedEarly, execute
+    from feedline.training.execution import execute
     from feedline.training.gang import Progress
     from feedline.training.outcome import write_report
     from feedline.training.output import Output, is_finished, make_fresh, report_in, require_new, run_of
     from feedline.training.process import (
         JsonLines,
+        StoppedEarly,
         end_if_lost,
         logged,
         manifest_text,
         output_from_environment,
         port_from_environment,
         processes_from_environment,
+        site_from_environment,
         volumes_from_environment,
     )
     from feedline.training.report import decimal, summarize
@@ -64,6 +66,7 @@ __all__ = [
     "require_new",
     "require_same_classes",
     "run_of",
+    "site_from_environment",
     "summarize",
     "volumes_from_environment",
     "write_report",
@@ -73,11 +76,12 @@ _PLACES = {
     "backends": ("PACKAGES", "require_backend"),
     "batches": ("Batches",),
     "classes": ("classes_in", "largest_class", "require_same_classes"),
-    "execution": ("StoppedEarly", "execute"),
+    "execution": ("execute",),
     "gang": ("Progress",),
     "outcome": ("write_report",),
     "output": ("Output", "is_finished", "make_fresh", "report_in", "require_new", "run_of"),
     "process": (
+        "StoppedEarly",
         "JsonLines",
         "end_if_lost",
         "logged",
@@ -85,6 +89,7 @@ _PLACES = {
         "output_from_environment",
         "port_from_environment",
         "processes_from_environment",
+        "site_from_environment",
         "volumes_from_environment",
     ),
     "report": ("decimal", "summarize"),

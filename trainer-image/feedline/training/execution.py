@@ -10,30 +10,29 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from feedline import contract
 from feedline.contract import ExitCode, Report
 from feedline.errors import EnvironmentInvalidError, FeedlineError, UsageError, UserFunctionError, told
 from feedline.limits import thread_variables
 from feedline.manifest import Manifest, pod_part
-from feedline.ranks import Place
+from feedline.ranks import Place, Site
 from feedline.training import backends
 from feedline.training.endpoint import endpoint
 from feedline.training.gang import Progress, run_ranks
 from feedline.training.lost import by_signal
 from feedline.training.outcome import failure_report, finished_report, outcome, write_report
 from feedline.training.output import Output, run_of
-from feedline.training.peers import ENV_FOLDER, PORT_FILE, require_ranks
-from feedline.training.process import forget_children, handled, signals
+from feedline.training.peers import require_ranks
+from feedline.training.process import StoppedEarly, forget_children, handled, signals
+from feedline.training.ranks_folder import RanksFolder
 from feedline.training.run import Run
 from feedline.training.whole import write_text
 
 Function = Callable[[Run], object]
 OnStart = Callable[[Progress], object]
-
-
-class StoppedEarly(KeyboardInterrupt):
-    """SIGTERM while the framework is imported, before the run has taken signals over."""
+_ALONE: Final = Site()
 
 
 def execute(
@@ -46,6 +45,7 @@ def execute(
     on_start: OnStart = lambda _: None,
     output: Output | None = None,
     processes: int = 1,
+    site: Site = _ALONE,
     is_json: bool = False,
 ) -> Report:
     """Run a pipeline in this process, or its own program in a child, and return the report, whatever happens.
@@ -64,22 +64,23 @@ def execute(
         Called before the training function, with what returns how the run does.
     output
         Where it leaves what it makes, the report among it; None: nowhere.
-    processes, is_json
-        How many processes train together, and whether those log as JSON.
+    processes, site, is_json
+        How many processes of this machine train together, with which other machines, and whether they log as JSON.
     """
     # Before a framework, the user's modules or their program are loaded, and with them what counts CPUs.
     os.environ.update(thread_variables(os.environ))
     are_started = False
     try:
         _require_file(report_path)
-        if processes > 1:
+        if processes * site.nodes > 1:
             backends.require_backend(document.backend)
-            require_ranks(document, processes)
+            require_ranks(document, processes * site.nodes)
             are_started = True
             finished = run_ranks(
                 document,
                 volumes,
                 processes,
+                site=site,
                 import_from=import_from,
                 port=port,
                 on_start=on_start,
@@ -136,8 +137,9 @@ def _run_function(
     try:
         function = _entrypoint(document.train.entrypoint or "")
         with endpoint(run, port) as served, signals(run):
-            if run.peers is not None and served is not None:
-                write_text(Path(os.environ[ENV_FOLDER], PORT_FILE), str(served))
+            folder = RanksFolder.of_environment()
+            if folder is not None and served is not None and run.is_chief:
+                write_text(folder.port, str(served))
             on_start(run.summary)
             error = _raised_by(function, run)
             if error is None or run.peers is None or run.peers.is_to_tell(error):

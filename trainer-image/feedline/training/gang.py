@@ -1,8 +1,7 @@
-"""A run of several processes on this machine, seen from the one that starts them: one report, and one exit code.
+"""A run of several processes, seen from the one that starts those of a machine: one report, and one exit code.
 
-Each rank is a process of `rank`, started by torchrun's agent, and leaves its report in a folder. Which of them began it
-where a run goes wrong is decided here: an error of a rank's own before a death, a death before one that has only lost
-the others.
+Each rank is a process of `rank`, started by torchrun's agent. Where there are other machines, pods of one Job, one
+whose ranks end for what happened elsewhere stays until it is taken away: only the pod that began it counts as failed.
 """
 
 import contextlib
@@ -12,25 +11,27 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from feedline.contract import ENV_PEER_TIMEOUT, ExitCode, Report
+from feedline.contract import ENV_PEER_TIMEOUT, PEER_TIMEOUT_SECONDS, ExitCode, Report
 from feedline.limits import computing_threads
 from feedline.manifest import Manifest, pod_part
-from feedline.ranks import Ended, rank_variables, start_ranks
-from feedline.training.lost import by_signal
+from feedline.ranks import GONE, Meeting, Site, meet, rank_variables, start_ranks
+from feedline.training.blame import End, judged
 from feedline.training.outcome import failure_report
 from feedline.training.output import Output
-from feedline.training.peers import CULPRIT_FILE, ENV_FOLDER, PORT_FILE, STOP_FILE
-from feedline.training.process import handled
-from feedline.training.whole import write_text
+from feedline.training.process import StoppedEarly, handled
+from feedline.training.ranks_folder import ENV_FOLDER, RanksFolder
 
-JOB_FILE: Final = "job.json"
 Progress = Callable[[], Report | None]
-_DIED_BY_US: Final = frozenset({-signal.SIGTERM, -signal.SIGKILL, ExitCode.TERMINATED})
+_LOOK_SECONDS: Final = 0.1
+# The first pod's end is the Job's, which then ends the others, whose logs would be gone.
+_LEAVE_SECONDS: Final = 10.0
+_LAST_SECONDS: Final = 1.0
 
 
 def run_ranks(
@@ -38,15 +39,23 @@ def run_ranks(
     volumes: Mapping[str, Path],
     processes: int,
     *,
+    site: Site,
     import_from: tuple[Path, ...],
     port: int | None,
     on_start: Callable[[Progress], object],
     output: Output | None,
     is_json: bool,
 ) -> Report:
-    """Run a pipeline in so many processes, and return one report of all of them."""
+    """Run a pipeline in so many processes on this machine, and return one report of all of them.
+
+    Raises
+    ------
+    StoppedEarly
+        It was ended before all ranks could hear that.
+    """
+    ranks = range(site.node * processes, (site.node + 1) * processes)
     with tempfile.TemporaryDirectory(prefix="feedline-ranks-") as name:
-        folder = Path(name)
+        folder = RanksFolder(Path(name))
         job = {
             "name": document.name,
             "spec": pod_part(document.document["spec"]),
@@ -56,70 +65,58 @@ def run_ranks(
             "output": None if output is None else [str(output.folder), output.run, output.is_kept],
             "isJson": is_json,
         }
-        (folder / JOB_FILE).write_text(json.dumps(job))
-        patience = document.document["spec"].get("policy", {}).get("peerTimeoutSeconds")
-        environment = {ENV_FOLDER: name, **rank_variables(processes, computing_threads())}
-        if patience is not None and ENV_PEER_TIMEOUT not in os.environ:  # which a pod has, and no policy
-            environment[ENV_PEER_TIMEOUT] = str(patience)
-        with _added(environment), _prefixed(folder, processes), _stopping(folder):
+        folder.job.write_text(json.dumps(job))
+        patience = _peer_timeout(document)
+        variables = {ENV_FOLDER: name, **rank_variables(processes, computing_threads())}
+        variables[ENV_PEER_TIMEOUT] = str(patience)
+        meeting = meet(site)
+        with _added(variables), _prefixed(folder, ranks), _stopping(folder, ranks):
             on_start(lambda: _asked(folder))
             try:
-                ended = start_ranks(processes, [sys.executable, "-m", "feedline.training.rank"], folder)
-            except KeyboardInterrupt:
+                ended = start_ranks(meeting, processes, [sys.executable, "-m", "feedline.training.rank"], folder.path)
+            except KeyboardInterrupt as error:
+                if isinstance(error, StoppedEarly):
+                    raise
                 return failure_report(
                     document, ExitCode.INTERRUPTED, "interrupted for the second time, all was ended at once"
                 )
-        reports = _reports(folder, processes)
-        finished = reports.get(0) or failure_report(document, ExitCode.TEMPORARY, "rank 0 left no report")
-        if ended.first is None:
-            return finished
-        return {**finished, **_blamed(document, folder, ended, reports)}
+            end = judged(document, folder, ended, ranks)
+            return end.report if site.nodes == 1 else _left(document, folder, meeting, end, patience)
 
 
-def _reports(folder: Path, processes: int) -> dict[int, Report]:
-    found: dict[int, Report] = {}
-    for rank in range(processes):
-        with contextlib.suppress(OSError, ValueError):
-            found[rank] = json.loads((folder / f"rank-{rank}.json").read_text())
-    return found
+def _peer_timeout(document: Manifest) -> int:
+    # A pod has it in its environment, and no policy.
+    policy = document.document["spec"].get("policy", {})
+    return int(os.environ.get(ENV_PEER_TIMEOUT, policy.get("peerTimeoutSeconds", PEER_TIMEOUT_SECONDS)))
 
 
-def _blamed(document: Manifest, folder: Path, ended: Ended, reports: Mapping[int, Report]) -> Report:
-    """Return exit code, reason and message of the rank that began it."""
-    with contextlib.suppress(OSError, ValueError):
-        rank = int((folder / CULPRIT_FILE).read_text())
-        if rank in reports:
-            return _of_rank(document, rank, reports[rank])
-    codes = {rank: code for rank, code in ended.codes.items() if code not in _DIED_BY_US or rank == ended.first}
-    lost = {rank for rank, each in reports.items() if each["exitCode"] == ExitCode.TEMPORARY}
-    dead = [rank for rank, code in codes.items() if code < 0 and rank not in lost]
-    if (stop := folder / STOP_FILE).exists() and not dead:
-        stopped = reports.get(0)
-        if stopped is not None and stopped["exitCode"] == int(stop.read_text()):
-            return _plain(stopped)
-    first = ended.first if ended.first is not None else 0
-    rank = dead[0] if dead else next((each for each in codes if each not in lost), first)
-    code = ended.codes.get(rank, int(ExitCode.TEMPORARY))
-    if code < 0:
-        return failure_report(document, 128 - code, f"rank {rank} was ended by {by_signal(-code)}")
-    if rank in reports:
-        return _of_rank(document, rank, reports[rank])
-    return failure_report(document, code, f"rank {rank} ended with exit code {code}, and left no report")
+def _left(document: Manifest, folder: RanksFolder, meeting: Meeting, end: End, patience: int) -> Report:
+    """Return the report, at a time when the end of this pod does not harm the others."""
+    node, board = meeting.site.node, meeting.board()
+    others = [f"left/{each}" for each in range(1, meeting.site.nodes)]
+    with contextlib.suppress(RuntimeError, OSError):
+        if end.report["exitCode"] == ExitCode.OK:
+            if node:
+                board.leave(f"left/{node}", b"")
+            elif board.wait(others, _LEAVE_SECONDS):
+                time.sleep(_LAST_SECONDS)
+            return end.report
+        board.leave(GONE, str(node).encode())
+    if end.is_own:
+        return end.report
+    due = time.monotonic() + patience
+    while folder.stop_code() is None and time.monotonic() < due:
+        time.sleep(_LOOK_SECONDS)
+    if folder.stop_code() is None or end.report["exitCode"] == ExitCode.TERMINATED:
+        return end.report
+    told = f"ended with the other pods: {end.report['message']}"
+    return {**end.report, **failure_report(document, ExitCode.TERMINATED, told)}
 
 
-def _of_rank(document: Manifest, rank: int, report: Report) -> Report:
-    told = report["message"]
-    return failure_report(document, report["exitCode"], told if told.startswith("rank ") else f"rank {rank}: {told}")
-
-
-def _plain(report: Report) -> Report:
-    return {"reason": report["reason"], "exitCode": report["exitCode"], "message": report["message"]}
-
-
-def _asked(folder: Path) -> Report | None:
+def _asked(folder: RanksFolder) -> Report | None:
     """Return how the run does, by the chief; None where it does not say yet."""
     with contextlib.suppress(OSError, ValueError):
-        port = int((folder / PORT_FILE).read_text())
+        port = int(folder.port.read_text())
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/feed", timeout=2) as answer:
             report: Report = json.load(answer)
             return report
@@ -141,33 +138,38 @@ def _added(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stopping(folder: Path) -> Iterator[None]:
-    """Have SIGTERM and the first Ctrl-C ask all ranks to end at one step, and the second Ctrl-C end them at once."""
+def _stopping(folder: RanksFolder, ranks: Sequence[int]) -> Iterator[None]:
+    """Have SIGTERM and the first Ctrl-C ask all ranks to end at one step, and the second Ctrl-C end them at once.
+
+    SIGTERM ends them at once, too, while one is not far enough to hear it, as where it waits for a pod that is gone.
+    """
 
     def handle(number: int, frame: Any) -> None:
         del frame
-        if (folder / STOP_FILE).exists() and number == signal.SIGINT:
+        is_again = folder.stop_code() is not None
+        if is_again and number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
             sys.stderr.write("\nfeedline: stopping after this step; Ctrl-C again to stop at once\n")
-        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
-        write_text(folder / STOP_FILE, str(int(code)))
+        folder.ask_to_stop(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
+        if number == signal.SIGTERM and not is_again and not folder.all_listen(ranks):
+            raise StoppedEarly
 
     with handled({signal.SIGINT: handle, signal.SIGTERM: handle}):
         yield
 
 
 @contextlib.contextmanager
-def _prefixed(folder: Path, processes: int) -> Iterator[None]:
-    """Pass on what the ranks but the first print, each line with the number of its rank before it."""
-    pipes = [folder / f"out-{rank}" for rank in range(1, processes)]
-    for pipe in pipes:
+def _prefixed(folder: RanksFolder, ranks: Sequence[int]) -> Iterator[None]:
+    """Pass on what the ranks but the chief print, each line with the number of its rank before it."""
+    pipes = {rank: folder.pipe(rank) for rank in ranks if rank}
+    for pipe in pipes.values():
         os.mkfifo(pipe, 0o600)
     # Held open for writing, too, so that a reader does not see an end before the first word.
-    held = [os.open(pipe, os.O_RDWR) for pipe in pipes]
+    held = [os.open(pipe, os.O_RDWR) for pipe in pipes.values()]
     threads = [
         threading.Thread(target=_pass_on, args=(rank, pipe), name=f"feedline-rank-{rank}", daemon=True)
-        for rank, pipe in enumerate(pipes, start=1)
+        for rank, pipe in pipes.items()
     ]
     for thread in threads:
         thread.start()

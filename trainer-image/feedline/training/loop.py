@@ -30,6 +30,7 @@ from feedline.training.history import History
 from feedline.training.metrics import TrainerMetrics
 from feedline.training.objective import Tracked
 from feedline.training.output import Output
+from feedline.training.ranks_folder import ENV_FOLDER
 from feedline.training.saver import Saver
 from feedline.training.snapshot import Aim, Snapshot
 from feedline.training.sums import Sums
@@ -91,7 +92,7 @@ class Loop:
         self.aim = Tracked(manifest.objective) if manifest.objective is not None else None
         is_elsewhere = output is None or not self.place.is_chief
         # Of several ranks within a folder that is there no longer than they are, in case one of them is killed.
-        within = os.environ.get(peers.ENV_FOLDER)
+        within = os.environ.get(ENV_FOLDER)
         self._nowhere = tempfile.TemporaryDirectory(prefix="feedline-run-", dir=within) if is_elsewhere else None
         self.left_in = output or Output(Path(self._nowhere.name if self._nowhere else ""), is_kept=False)
         # Of several ranks one writes what all of them have in common.
@@ -418,7 +419,7 @@ class Loop:
     def summary(self) -> Report:
         """Return the numbers of the run so far, of all ranks where this is the chief."""
         own = report.summarize(self.snapshot())
-        return own if self.peers is None else together(own, self.peers.told, self.place.world)
+        return own if self.peers is None else together(own, self.peers.told, self.place.world, self.peers.nodes)
 
     def report(self, **values: Any) -> None:
         """Take in the newest numbers, such as ``loss=…, accuracy=…``: at most 16 names, anything `float` accepts."""

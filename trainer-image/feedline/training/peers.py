@@ -4,31 +4,39 @@ The step at which they end or save, what each adds to a checkpoint, how the feed
 to the end. None of it is a collective: ranks that train keep in step by themselves, and words go by the group's store.
 """
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
-from feedline.contract import ExitCode, Report
+from feedline.contract import ENV_NODE, ExitCode, Report
 from feedline.errors import FeedlineError, StopTraining, TemporaryError, UsageError, UserFunctionError
 from feedline.manifest import Manifest
-from feedline.ranks import Agreement, Asked, Board, Group, Place, is_of_communication
+from feedline.ranks import (
+    Agreement,
+    Asked,
+    Board,
+    Group,
+    Place,
+    SilentError,
+    has_timed_out,
+    is_of_communication,
+    lost_connection,
+)
+from feedline.training.ranks_folder import RanksFolder
 
-ENV_FOLDER: Final = "FEEDLINE_RANKS"
-"""The folder in which the ranks of a machine and the process that has started them leave files for each other."""
-STOP_FILE: Final = "stop"
-CULPRIT_FILE: Final = "culprit"
-PORT_FILE: Final = "port"
 SAVE: Final = "save"
 STOP: Final = "stop"
 FINISH: Final = "finish"
+_CULPRIT: Final = "culprit"
 _TELL_SECONDS: Final = 2.0
 # Some kB each. Ranks that do nothing together may be that many apart.
 _KEPT_SHARES: Final = 256
 # What is around a rank ends it sooner than this, where another one is gone.
 _HOLD_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.1
 
 
 class Peers:
@@ -45,18 +53,34 @@ class Peers:
     ----------
     told
         How the others do, by rank, as far as they have said; of the chief alone.
+    nodes
+        On which node each rank is, as far as they have said and know it.
     """
 
     def __init__(self, place: Place, report: Callable[[], Report]) -> None:
         self.place, self._report = place, report
         self.told: dict[int, Report] = {}
-        self._group = Group(place)
+        self._node = os.environ.get(ENV_NODE, "")
+        self.nodes = {place.rank: self._node}
+        self._folder = RanksFolder.of_environment()
+        self._group = self._joined()
         self._board = self._group.board()
         self._agreement = Agreement(place, self._board, self._group.board(), self._look, self._group.timeout)
-        self._folder = Path(os.environ[ENV_FOLDER]) if ENV_FOLDER in os.environ else None
         self._shared: list[str] = []
         self._told_at = 0.0
         self._is_asked = self._is_silent = False
+
+    def _joined(self) -> Group:
+        try:
+            group = Group(self.place)
+        except RuntimeError as error:
+            if not is_of_communication(error):
+                raise
+            self._suffer()
+            raise TemporaryError(f"not all ranks came together ({error})") from None
+        if self._folder is not None and group.is_on_gpu:
+            self._folder.note_nccl()
+        return group
 
     @property
     def is_model_distributed(self) -> bool:
@@ -76,6 +100,8 @@ class Peers:
     def start(self, step: int) -> None:
         """Begin to listen; so many steps are done."""
         self._agreement.start(step)
+        if self._folder is not None:
+            self._folder.listen(self.place.rank)
 
     def begin(self, step: int) -> Asked | None:
         """Begin a step, or return what comes before it."""
@@ -91,19 +117,26 @@ class Peers:
 
     def _look(self, board: Board) -> None:
         if self._folder is not None and self.place.local_rank == 0 and not self._is_asked:
-            stop = self._folder / STOP_FILE
-            if stop.exists():
+            code = self._folder.stop_code()
+            if code is not None:
                 self._is_asked = True
-                self.ask(STOP, int(stop.read_text()))
+                self.ask(STOP, code)
         if time.monotonic() - self._told_at < _TELL_SECONDS:
             return
         self._told_at = time.monotonic()
-        board.leave(f"told/{self.place.rank}", json.dumps(self._report()).encode())
+        self._end_if_hung(board)
+        board.leave(f"told/{self.place.rank}", json.dumps([self._node, self._report()]).encode())
         if not self.place.is_chief:
             return
         for rank in range(1, self.place.world):
             if board.has([name := f"told/{rank}"]):
-                self.told[rank] = json.loads(board.read(name))
+                self.nodes[rank], self.told[rank] = json.loads(board.read(name))
+
+    def _end_if_hung(self, board: Board) -> None:
+        """End this process where the others have waited for it in vain: it is the one that they wait for."""
+        if self._folder is not None and board.has([name := f"hangs/{self.place.rank}"]):
+            self._folder.note_hung(self.place.rank, board.read(name).decode())
+            os._exit(ExitCode.TEMPORARY)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -120,12 +153,12 @@ class Peers:
 
         Raises
         ------
-        TemporaryError
+        SilentError
             One does not come to that step.
         """
         names = {rank: f"share/{step}/{rank}" for rank in range(1, self.place.world)}
         if not self._board.wait(list(names.values()), self._group.timeout):
-            raise TemporaryError(
+            raise SilentError(
                 f"not all ranks came to step {step} within {self._group.timeout} s: {self._missing(names)}"
             )
         return {rank: self._board.read(name) for rank, name in names.items()}
@@ -158,7 +191,7 @@ class Peers:
             return
         names = [f"ended/{rank}" for rank in range(self.place.world)]
         if not self._board.wait(names, self._group.timeout):
-            raise TemporaryError(
+            raise SilentError(
                 f"rank 0 came to its end after {steps} steps, and within {self._group.timeout} s not all others did: "
                 f"{self._missing(dict(enumerate(names)))}"
             )
@@ -172,17 +205,32 @@ class Peers:
         if isinstance(error, StopTraining) or self._folder is None:
             return True
         if is_of_communication(error):
-            self._board.leave(f"lost/{self.place.rank}", b"")
+            self._leave(f"lost/{self.place.rank}", b"")
             return False
-        with_name = self._folder / CULPRIT_FILE
+        self._is_silent = not self._confess()
+        return not self._is_silent
+
+    def _confess(self) -> bool:
+        """Say that this rank began it; return whether it is the first to say so."""
+        is_first = self._is_first_of_all() and (self._folder is None or self._folder.confess(self.place.rank))
+        if not is_first:
+            self._suffer()
+        return is_first
+
+    def _is_first_of_all(self) -> bool:
+        own = str(self.place.rank).encode()
         try:
-            descriptor = os.open(with_name, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            self._is_silent = True
-            return False
-        os.write(descriptor, str(self.place.rank).encode())
-        os.close(descriptor)
-        return True
+            return self._board.leave_first(_CULPRIT, own) == own
+        except (RuntimeError, OSError):  # the store is gone: who was first cannot be known
+            return True
+
+    def _leave(self, name: str, content: bytes) -> None:
+        with contextlib.suppress(RuntimeError, OSError):
+            self._board.leave(name, content)
+
+    def _suffer(self) -> None:
+        if self._folder is not None:
+            self._folder.suffer(self.place.rank)
 
     def explained(self, error: BaseException) -> BaseException:
         """Return what an error of communication means, having waited whether this rank is ended for it.
@@ -194,17 +242,30 @@ class Peers:
                 "the training function makes a process group, and feedline has made it already: leave "
                 "init_process_group out, and distribute the model by run.distribute"
             )
-        if self._is_silent or is_of_communication(error):
-            time.sleep(_HOLD_SECONDS)
-        return self._why_lost(error) if is_of_communication(error) else error
+        lost = lost_connection(error)
+        if self._is_silent or lost is not None:
+            self._hold()
+        if lost is None:
+            return error
+        meant = self._why_lost(lost)
+        if isinstance(meant, UserFunctionError):
+            self._confess()
+        else:
+            self._suffer()
+        return meant
+
+    def _hold(self) -> None:
+        due = time.monotonic() + _HOLD_SECONDS
+        while time.monotonic() < due and (self._folder is None or self._folder.stop_code() is None):
+            time.sleep(_LOOK_SECONDS)
 
     def _why_lost(self, error: BaseException) -> FeedlineError:
         own = self._report().get("steps", 0)
         others = [rank for rank in range(self.place.world) if rank != self.place.rank]
         try:
             ended = {rank: int(self._board.read(f"ended/{rank}")) for rank in others if self._has(f"ended/{rank}")}
-            hanging = [rank for rank in others if rank not in ended and not self._has(f"lost/{rank}")]
-            steps = {rank: self._steps_of(rank) for rank in hanging}
+            missing = [rank for rank in others if rank not in ended and not self._has(f"lost/{rank}")]
+            steps = {rank: self._steps_of(rank) for rank in missing}
         except (RuntimeError, OSError):  # the store is gone, too
             return TemporaryError(f"the other ranks are gone ({error})")
         if early := [f"rank {rank} after {steps} steps" for rank, steps in ended.items() if steps < own]:
@@ -212,13 +273,21 @@ class Peers:
                 f"rank {self.place.rank} waits in step {own} for ranks that came to their end ({', '.join(early)}): "
                 "each must take all batches of an epoch"
             )
-        if hanging:
-            told = ", ".join(f"rank {rank} hangs in step {steps[rank]}" for rank in hanging)
-            return TemporaryError(
-                f"{told}, and did not come to what all do together within {self._group.timeout} s "
-                "(spec.policy.peerTimeoutSeconds)"
-            )
+        if missing and has_timed_out(error):
+            return self._who_hangs(steps)
+        if missing:
+            told = ", ".join(f"rank {rank} is gone, last seen in step {steps[rank]}" for rank in missing)
+            return TemporaryError(told)
         return TemporaryError(f"the ranks lost each other in step {own} ({error})")
+
+    def _who_hangs(self, steps: dict[int, int]) -> TemporaryError:
+        """Say which ranks hang, and tell them, so that they are those that end with it."""
+        late = f"did not come to what all do together within {self._group.timeout} s (spec.policy.peerTimeoutSeconds)"
+        for rank, step in steps.items():
+            self._leave(f"hangs/{rank}", f"rank {rank} hangs in step {step}, and {late}".encode())
+        return TemporaryError(
+            ", ".join(f"rank {rank} hangs in step {step}" for rank, step in steps.items()) + f", and {late}"
+        )
 
     def _has(self, name: str) -> bool:
         return self._board.has([name])
@@ -226,7 +295,7 @@ class Peers:
     def _steps_of(self, rank: int) -> int:
         """Return the step in which a rank is, as it said last."""
         name = f"told/{rank}"
-        told: Report = json.loads(self._board.read(name)) if self._has(name) else {}
+        told: Report = json.loads(self._board.read(name))[1] if self._has(name) else {}
         return told.get("steps", 0)
 
     def close(self) -> None:

@@ -16,13 +16,17 @@ from typing import Any, TypeVar
 from feedline import contract, manifest
 from feedline.contract import ExitCode
 from feedline.errors import FeedlineError, UsageError
-from feedline.ranks import Place, end_with_parent
+from feedline.ranks import Place, Site, end_with_parent
 from feedline.training.endpoint import endpoint
 from feedline.training.loop import Loop
 from feedline.training.outcome import finished_report, outcome, write_report
 from feedline.training.output import Output
 
 R = TypeVar("R", bound=Loop)
+
+
+class StoppedEarly(KeyboardInterrupt):
+    """SIGTERM while the framework is imported, before the run has taken signals over."""
 
 
 class _StandardError(logging.StreamHandler[Any]):
@@ -207,22 +211,48 @@ def port_from_environment(default: int | None) -> int | None:
     text = os.environ.get(contract.ENV_PORT)
     if text is None:
         return default
-    if text and not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) < 1 << 16):
+    if text and not _is_port(text):
         raise UsageError(f"{contract.ENV_PORT}: must be a port or empty (got {text[:40]!r})")
     return int(text) if text else None
 
 
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) < 1 << 16
+
+
 def processes_from_environment() -> int:
-    """Return how many processes train together in this pod.
+    """Return how many processes of this pod train together.
 
     Raises
     ------
     UsageError
         It is no number.
     """
-    text = os.environ.get(contract.ENV_PROCESSES, "1")
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= contract.MAX_PROCESSES):
-        raise UsageError(f"{contract.ENV_PROCESSES}: must be from 1 to {contract.MAX_PROCESSES} (got {text[:40]!r})")
+    return _number(contract.ENV_PROCESSES, 1, contract.MAX_PROCESSES)
+
+
+def site_from_environment() -> Site:
+    """Return which pod this is of those that train together.
+
+    Raises
+    ------
+    UsageError
+        The environment says it in no way that can be read.
+    """
+    nodes = _number(contract.ENV_NODES, 1, contract.MAX_NODES)
+    if nodes == 1:
+        return Site()
+    host, _, port = os.environ.get(contract.ENV_PEERS, "").rpartition(":")
+    if not host or not _is_port(port):
+        told = os.environ.get(contract.ENV_PEERS, "")[:80]
+        raise UsageError(f"{contract.ENV_PEERS}: must be HOST:PORT of the first of {nodes} pods (got {told!r})")
+    return Site(_number(contract.ENV_INDEX, 0, nodes - 1), nodes, host, int(port))
+
+
+def _number(name: str, least: int, most: int) -> int:
+    text = os.environ.get(name, str(least))
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and least <= int(text) <= most):
+        raise UsageError(f"{name}: must be from {least} to {most} (got {text[:40]!r})")
     return int(text)
 
 

@@ -17,6 +17,8 @@ from feedline.manifest import Manifest, Split, folder_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
 from feedline.order import price as price_of
 from feedline.ranks import ALONE, Place
+from feedline.training.ranks_folder import RanksFolder
+from feedline.training.shared_rows import SharedRows
 from feedline.units import size
 
 Volumes = Mapping[str, Path]
@@ -64,8 +66,10 @@ def paths(split: Split, volumes: Volumes) -> dict[str, Path]:
     return found
 
 
-def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
+def open_split(manifest: Manifest, split: Split, volumes: Volumes, place: Place = ALONE) -> Arrays:
     """Open the arrays of a split as `loader.residency` says; mapped for a classic engine, which loads by itself.
+
+    What is read into memory is there once for all ranks of a machine.
 
     Raises
     ------
@@ -76,7 +80,9 @@ def open_split(manifest: Manifest, split: Split, volumes: Volumes) -> Arrays:
     if manifest.loader.residency == "memory":
         require_memory(open_arrays(named, rows).bytes, memory_bytes())
     residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
-    return open_arrays(named, rows, cast("Residency", residency))
+    folder = RanksFolder.of_environment() if place.local_world > 1 else None
+    memory = None if folder is None else SharedRows(folder.rows, is_first=place.local_rank == 0)
+    return open_arrays(named, rows, cast("Residency", residency), memory)
 
 
 def require_memory(needed: int, limit: int) -> None:
@@ -87,8 +93,15 @@ def require_memory(needed: int, limit: int) -> None:
         )
 
 
-def check_split(manifest: Manifest, split: Split, volumes: Volumes, arrays: Arrays) -> str | None:
-    """Refuse a split that a run would refuse, and return what block shuffle costs, None for other orders.
+def check_split(manifest: Manifest, split: Split, volumes: Volumes, arrays: Arrays) -> tuple[int, str | None]:
+    """Refuse a split that a run would refuse.
+
+    Returns
+    -------
+    int
+        Bytes of memory that the feed of all processes of a pod take beside the rows.
+    str or None
+        What block shuffle costs, None for other orders.
 
     Raises
     ------
@@ -101,10 +114,12 @@ def check_split(manifest: Manifest, split: Split, volumes: Volumes, arrays: Arra
     """
     if manifest.loader.engine == "Classic":
         _one_file_each(split, volumes)
-    with _feed(manifest, split, arrays) as feed:
-        if manifest.loader.engine == "Feed":
-            feed.require_room()
-        return None if feed.blocks is None else price(manifest, arrays, feed.blocks)
+    resources = manifest.document["spec"]["resources"]
+    processes, world = resources["processes"], resources["nodes"] * resources["processes"]
+    place = Place(0, world, 0, processes) if split is manifest.train_data else ALONE
+    with _feed(manifest, split, arrays, place) as feed:
+        own = feed.require_room() * processes if manifest.loader.engine == "Feed" else 0
+        return own, None if feed.blocks is None else price(manifest, arrays, feed.blocks)
 
 
 def price(manifest: Manifest, arrays: Arrays, blocks: Blocks) -> str:
@@ -145,7 +160,7 @@ def validation_source(manifest: Manifest, volumes: Volumes, device: Any, place: 
 def _source(
     manifest: Manifest, split: Split, volumes: Volumes, device: Any, place: Place, batch_size: int | None = None
 ) -> Source:
-    arrays = open_split(manifest, split, volumes)
+    arrays = open_split(manifest, split, volumes, place)
     # The feed checks its arguments, so that every engine answers a batch that is too large alike.
     feed = _feed(manifest, split, arrays, place, batch_size)
     if manifest.loader.engine == "Feed":
