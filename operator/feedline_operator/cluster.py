@@ -36,10 +36,11 @@ Observer = Callable[[str, str, str, float], None]
 TIMEOUT_SECONDS: Final = 15.0
 _PAGE: Final = 500
 _MERGE_PATCH: Final = "application/merge-patch+json"
+_PODS, _SERVICES = ("/api/v1", "pods"), ("/api/v1", "services")
 _PATHS: Final[dict[Kind, tuple[str, str]]] = {
     "pipeline": (f"/apis/{API_GROUP}/{API_VERSION}", PLURAL),
     "job": ("/apis/batch/v1", "jobs"),
-    "pod": ("/api/v1", "pods"),
+    "pod": _PODS,
 }
 _EVENTS: Final = ("/api/v1", "events")
 _LEASES: Final = ("/apis/coordination.k8s.io/v1", "leases")
@@ -125,6 +126,25 @@ class Cluster:
         options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
         await self._write("delete", _PATHS["job"], namespace, name, body=options)
 
+    async def get_service(self, namespace: str, name: str) -> Object:
+        """Return a Service."""
+        await self._limit.take()
+        return await self._call("get", _SERVICES, namespace, name)
+
+    async def create_service(self, body: Object) -> None:
+        """Create a Service. Raises ExistsError, RefusedError or InvalidError."""
+        await self._write("create", _SERVICES, body["metadata"]["namespace"], body=body)
+
+    async def evict_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Take the pod with this uid away; BusyError where a PodDisruptionBudget does not allow it now."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        await self._write("create", _PODS, namespace, f"{name}/eviction", body=body)
+
     async def delete_pipeline(self, namespace: str, name: str, uid: str, version: str) -> None:
         """Delete the pipeline if it is still what was seen; what it owns follows."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid, "resourceVersion": version}}
@@ -189,7 +209,7 @@ class Cluster:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnreachableError(f"no answer from the API server ({type(error).__name__}: {error})") from error
         finally:
-            sub = "/status" if name.endswith("/status") else ""
+            sub = next((each for each in _SUBRESOURCES if name.endswith(each)), "")
             self._observe(verb, resource + sub, code, time.perf_counter() - began)
         if status >= 300:
             raise _error(status, headers, content, f"{verb} {resource} {namespace}/{name}")
@@ -209,6 +229,7 @@ class Cluster:
         return answer.status, answer.headers, await answer.read()
 
 
+_SUBRESOURCES: Final = ("/status", "/eviction")
 _METHODS: Final = {"list": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 
 

@@ -6,7 +6,7 @@ A thousand pipelines with their Jobs and pods stay small, and what is not kept c
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from feedline.contract import LABEL_PIPELINE
+from feedline.contract import LABEL_INDEX, LABEL_PIPELINE
 
 Kind = Literal["pipeline", "job", "pod"]
 Object = Mapping[str, Any]
@@ -50,7 +50,7 @@ def _pod(thing: Object) -> Object:
 def _child_metadata(thing: Object) -> dict[str, Any]:
     return {
         **_only(thing["metadata"], _METADATA),
-        "labels": {LABEL_PIPELINE: thing["metadata"]["labels"][LABEL_PIPELINE]},
+        "labels": _only(thing["metadata"]["labels"], (LABEL_PIPELINE, LABEL_INDEX)),
     }
 
 

@@ -172,7 +172,8 @@ class Store:
     @staticmethod
     def _forget_recorded(entry: _Pipeline) -> None:
         status = (entry.pipeline or {}).get("status", {})
-        recorded = {attempt.get("uid") for attempt in status.get("attempts", ()) if "endTime" in attempt}
+        ended = [attempt for attempt in status.get("attempts", ()) if "endTime" in attempt]
+        recorded = {uid for attempt in ended for uid in (attempt.get("uid"), *attempt.get("members", ()))}
         gone = [uid for uid, pod in entry.pods.items() if "gone" in pod]
         for uid in [uid for uid in gone if uid in recorded] + gone[:-_KEPT_PODS]:
             entry.pods.pop(uid, None)

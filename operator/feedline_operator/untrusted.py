@@ -30,7 +30,15 @@ _MAX_INTEGER: Final = 2**63 - 1
 _MAX_INTEGERS: Final = {"exitCode": 255, "waitPermille": 1000, "othersPermille": 1000, "everySeconds": 2**31 - 1}
 _TIMES: Final = frozenset({"observedTime", "time", "failingSince"})
 _NUMBERS: Final = frozenset({"value", "best"})
-_MAX_CHARACTERS: Final = {"pipeline": 63, "backend": 16, "engine": 16, "reason": 64, "message": 1024, "cause": 32}
+_MAX_CHARACTERS: Final = {
+    "pipeline": 63,
+    "backend": 16,
+    "engine": 16,
+    "reason": 64,
+    "message": 1024,
+    "cause": 32,
+    "node": 253,
+}
 # At most 64 characters, as in the CRD.
 _NUMBER: Final = re.compile(r"(?ai:nan|[+-]?inf(inity)?|[+-]?\d{1,28}(\.\d{0,28})?(e[+-]?\d{1,4})?)")
 _STEP: Final = re.compile(r"[0-9]{1,19}")

@@ -31,8 +31,10 @@ from feedline_operator.progress import Progress
 from feedline_operator.queue import WorkQueue
 from feedline_operator.reconcile import (
     CreateJob,
+    CreateService,
     DeleteJob,
     DeletePipeline,
+    EvictPod,
     Observed,
     Plan,
     Policy,
@@ -41,6 +43,7 @@ from feedline_operator.reconcile import (
     name_taken,
     owned_by,
     reconcile,
+    service_taken,
 )
 from feedline_operator.store import Key, Store
 from feedline_operator.untrusted import clean
@@ -156,6 +159,11 @@ class Workers:
     async def _act(self, key: Key, plan: Plan) -> None:
         for action in plan.actions:
             match action:
+                case CreateService(body):
+                    await self._create_service(key, body)
+                case EvictPod(name, uid):
+                    with contextlib.suppress(GoneError, StaleError):
+                        await self._cluster.evict_pod(key.namespace, name, uid)
                 case CreateJob(body):
                     self._store.put("job", await self._create_job(key, body))
                     # The first status is that of the created Job.
@@ -166,6 +174,21 @@ class Workers:
                 case DeletePipeline(uid, version):
                     with contextlib.suppress(GoneError):
                         await self._cluster.delete_pipeline(*key, uid, version)
+
+    async def _create_service(self, key: Key, body: Any) -> None:
+        try:
+            await self._create_or_find_service(key, body)
+        except (RefusedError, InvalidError) as error:
+            await self._refused(key, Refusal(clean(str(error)), invalid=isinstance(error, InvalidError)))
+            raise JobRefusedError(str(error)) from error
+
+    async def _create_or_find_service(self, key: Key, body: Any) -> None:
+        try:
+            await self._cluster.create_service(body)
+        except ExistsError:
+            service = await self._cluster.get_service(key.namespace, body["metadata"]["name"])
+            if not owned_by(service, body["metadata"]["ownerReferences"][0]["uid"]):
+                raise RefusedError(service_taken(service)) from None
 
     async def _create_job(self, key: Key, body: Any) -> Any:
         try:

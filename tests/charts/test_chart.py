@@ -270,13 +270,18 @@ def test_a_network_policy_lets_through_the_calls_that_are_made():
     trainers = [each for each in documents if each["metadata"]["name"] == "feedline-trainer"]
     assert [each["metadata"]["namespace"] for each in trainers] == ["team-a", "team-b"]
     for each in trainers:
-        (ingress,) = each["spec"]["ingress"]
+        ingress, peers = each["spec"]["ingress"]
         assert ingress["ports"] == [{"port": METRICS_PORT}]
         assert ingress["from"][0]["podSelector"]["matchLabels"].items() <= labels_of(documents).items()
         assert ingress["from"][1] == {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
         }
-        assert [rule["ports"][0]["port"] for rule in each["spec"]["egress"]] == [53, 2049]
+        dns, others, storage = each["spec"]["egress"]
+        assert [rule["ports"][0]["port"] for rule in (dns, storage)] == [53, 2049]
+        # Of several nodes, on ports that nobody knows beforehand.
+        trainers_here = [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "feedline-trainer"}}}]
+        assert peers == {"from": trainers_here}
+        assert others == {"to": trainers_here}
 
 
 def test_the_service_and_its_monitor_select_the_operator():

@@ -1,4 +1,4 @@
-"""The whole story by one command: a cluster, the operator as a pod, apply, watch, a pod that is killed, the verdict."""
+"""The whole story by one command: a cluster, the operator as a pod, apply, watch, a rank that is killed, the verdict."""
 
 import contextlib
 import os
@@ -23,6 +23,7 @@ EXAMPLE = chart.ROOT / "examples" / "digits" / "pipeline.yaml"
 EPOCHS = 150
 KILLED_BEYOND = 2000
 CHANGES = {
+    "resources": {"nodes": 2, "processes": 2},
     "output": {"persistentVolumeClaim": {"claimName": "runs"}},
     "objective": {"value": "val_accuracy", "goal": "Maximize"},
 }
@@ -30,7 +31,7 @@ _MINUTES = 5
 
 
 def demo() -> int:
-    """Train the digits in a real pod, kill that on its way, and show all of it; return 0 if the pipeline completed."""
+    """Train the digits in two pods of two processes, kill one on its way, and show all; return 0 if it completed."""
     with NodeCluster() as cluster, tempfile.TemporaryDirectory(prefix="feedline-demo-") as folder:
         Path(folder).chmod(0o755)
         _say("A Kubernetes with one node is up. The images come next, which takes minutes the first time.")
@@ -45,10 +46,12 @@ def demo() -> int:
         data.claim(cluster, NAMESPACE, data.pack_digits(Path(folder) / "digits"))
         runs = data.output(cluster, NAMESPACE, Path(folder) / "runs")
         _say(
-            f"{os.path.relpath(EXAMPLE)}, with {EPOCHS} epochs, an output on a claim, and a checkpoint every 200 steps:"
+            f"{os.path.relpath(EXAMPLE)}, with two pods of two processes each, {EPOCHS} epochs, an output on a claim, and "
+            "a checkpoint every 200 steps:"
         )
         _show(cluster, "apply", "-f", _pipeline(Path(folder)))
         state = _watch(cluster)
+        _show(cluster, "get", "pods")
         _show(cluster, "get", "tp", "digits", "-o", "wide")
         _feedline(cluster, "status", "digits")
         _feedline(cluster, "why", "digits")
@@ -71,10 +74,11 @@ def _pipeline(folder: Path) -> str:
 
 
 def _kill(pipeline: dict[str, Any]) -> None:
-    """Kill the trainer of a pipeline, as a kernel does that has no memory left."""
+    """Kill the last rank of a pipeline, as a kernel does that has no memory left."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("FEEDLINE_RUN") == pipeline["metadata"]["uid"]:
+            variables = process.environ()
+            if variables.get("FEEDLINE_RUN") == pipeline["metadata"]["uid"] and variables.get("RANK") == "3":
                 process.kill()
 
 
@@ -93,7 +97,7 @@ def _watch(cluster: NodeCluster) -> str:
         status = pipeline.get("status", {})
         if not is_killed and status.get("feed", {}).get("steps", 0) > KILLED_BEYOND:
             is_killed = True
-            _say("$ kill -9 of the trainer's process: it goes on from its newest checkpoint, in another pod.")
+            _say("$ kill -9 of one of the four: all go on from the newest checkpoint, in other pods of the same Job.")
             _kill(pipeline)
         for condition in status.get("conditions", ()):
             if condition["type"] == "Succeeded" and condition["status"] != "Unknown":

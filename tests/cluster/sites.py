@@ -1,6 +1,7 @@
 """Operators that a test has for itself: one behind a proxy, or a leader and a standby, for one namespace each."""
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,8 +38,11 @@ class Site:
 
 
 def about(request: Request, name: str) -> bool:
-    """Return whether a request writes about a pipeline; an Event's name is the pipeline's with a hash behind a dot."""
-    return request.writes and request.name.split(".")[0] == name
+    """Return whether a request writes about a pipeline, or what has its name.
+
+    An Event's is the pipeline's with a hash behind a dot, a pod's has its number and some letters behind it.
+    """
+    return request.writes and re.fullmatch(rf"{name}(\..*|-peers|-\d+-[a-z0-9]{{5}})?", request.name) is not None
 
 
 @contextlib.contextmanager

@@ -141,6 +141,10 @@ class World:
 
     def pod_of(self, name: str = "digits", *, after: tuple[dict, ...] = (), seconds: float = 120) -> dict:
         """Return the pod of a pipeline's Job that is neither ending nor ended, once it is there; none of those."""
+        return self.pods_of(name, 1, after=after, seconds=seconds)[0]
+
+    def pods_of(self, name: str, count: int, *, after: tuple[dict, ...] = (), seconds: float = 120) -> list[dict]:
+        """Return so many of them, in the order of their numbers in the Job."""
         known = {pod["metadata"]["uid"] for pod in after}
 
         def there() -> tuple[bool, object]:
@@ -154,14 +158,21 @@ class World:
                 and job is not None
                 and pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
             ]
-            return bool(live), live[0] if live else [pod["metadata"]["name"] for pod in pods]
+            live.sort(key=lambda pod: int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]))
+            return len(live) >= count, live if len(live) >= count else [pod["metadata"]["name"] for pod in pods]
 
-        return _until(there, f"a pod of {name}", seconds)
+        return _until(there, f"{count} pods of {name}", seconds)
 
     def delete_pod(self, pod: dict) -> None:
         """Tell a pod to end within a second; it stays until the kubelet confirms that it has."""
         path = f"{CORE}/namespaces/{self.namespace}/pods/{pod['metadata']['name']}"
         self.rest.do("DELETE", path, gracePeriodSeconds="1")
+
+    def evict(self, pod: dict) -> None:
+        """Take a pod away by the Eviction API, as `kubectl drain` does."""
+        metadata = {"name": pod["metadata"]["name"], "namespace": self.namespace}
+        path = f"{CORE}/namespaces/{self.namespace}/pods/{metadata['name']}/eviction"
+        self.rest.do("POST", path, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
 
     def confirm(self, pod: dict) -> None:
         """Let a pod that was told to end do so (exit code 143), and confirm it, as the kubelet does."""
@@ -182,6 +193,25 @@ class World:
         self.kubelet.run(pod)
         self.becomes("Running", name=name)
         return pod
+
+    def run_together(self, name: str, nodes: int, *, after: tuple[dict, ...] = ()) -> list[dict]:
+        """Let all pods of a pipeline on several nodes run; return them once the pipeline says so."""
+        pods = self.pods_of(name, nodes, after=after)
+        for pod in pods:
+            self.kubelet.run(pod)
+        self.becomes("Running", name=name)
+        return pods
+
+    def is_taken_away(self, pod: dict) -> None:
+        """Wait until somebody takes a pod away, and let it end."""
+        path = f"{CORE}/namespaces/{self.namespace}/pods/{pod['metadata']['name']}"
+
+        def told() -> bool:
+            found = self.rest.find(path)
+            return found is None or "deletionTimestamp" in found["metadata"]
+
+        eventually(told, f"{pod['metadata']['name']} is taken away", 120)
+        self.confirm(pod)
 
     def ends(self, pod: dict, code: int, **more: object) -> None:
         """Let a pod end with an exit code and the trainer's report about it."""

@@ -32,7 +32,7 @@ class Cluster:
         self.calls = []
         self.fail = {}
         self.fail_once = {}
-        self.there = None
+        self.there = self.service = None
         self.drop_volumes = False
 
     def names(self):
@@ -49,6 +49,16 @@ class Cluster:
     async def get_job(self, namespace, name):
         self._call("get_job", name)
         return self.there
+
+    async def create_service(self, body):
+        self._call("create_service", body)
+
+    async def get_service(self, namespace, name):
+        self._call("get_service", name)
+        return self.service
+
+    async def evict_pod(self, namespace, name, uid):
+        self._call("evict_pod", uid)
 
     async def delete_job(self, namespace, name, uid):
         self._call("delete_job", uid)
@@ -184,6 +194,88 @@ def test_a_job_that_is_wrong_as_such_ends_the_pipeline(play):
     scene = play(prepare, 100, pipeline=pipeline())
     assert scene.state()[0] == "InvalidSpec"
     assert scene.cluster.names() == ["create_job", "patch_status", "create_event"]
+
+
+TOGETHER = {"resources": {"nodes": 2}}
+DIED = [
+    pod(running=5),
+    pod(name="b", index=1, running=5, exit=137, ended=50),
+]
+
+
+def test_pods_that_train_together_get_their_service_before_their_job(play):
+    scene = play(pipeline=pipeline(spec=TOGETHER))
+    assert scene.cluster.names() == ["create_service", "create_job", "patch_status"]
+
+
+def test_a_service_that_is_there_already_and_is_ours_is_success(play):
+    def prepare(scene):
+        scene.cluster.fail["create_service"] = ExistsError("there")
+        scene.cluster.service = {
+            "metadata": {"name": "digits-peers", "ownerReferences": job()["metadata"]["ownerReferences"]}
+        }
+
+    scene = play(prepare, pipeline=pipeline(spec=TOGETHER))
+    assert scene.cluster.names() == ["create_service", "get_service", "create_job", "patch_status"]
+
+
+@pytest.mark.parametrize(
+    ("owners", "told"),
+    [
+        pytest.param([], "A Service digits-peers is there already and is not feedline's", id="somebody else's"),
+        pytest.param(
+            job(of="uid-of-another")["metadata"]["ownerReferences"],
+            "The Service digits-peers of an earlier pipeline of this name is still being deleted.",
+            id="an earlier pipeline's",
+        ),
+    ],
+)
+def test_a_service_of_another_is_told_of_and_tried_again(owners, told, play):
+    def prepare(scene):
+        scene.cluster.fail["create_service"] = ExistsError("there")
+        scene.cluster.service = {"metadata": {"name": "digits-peers", "ownerReferences": owners}}
+
+    scene = play(prepare, 30, pipeline=pipeline(spec=TOGETHER))
+    assert scene.state()[0] == "Pending"
+    assert told in scene.state()[1]
+    assert "create_job" not in scene.cluster.names()
+    assert scene.cluster.names().count("create_service") >= 3
+    assert scene.looks("error") == 0
+
+
+def together(prepare=lambda scene: None):
+    def pods(scene):
+        scene.store.put("job", job(failed=1))
+        for each in DIED:
+            scene.store.put("pod", each)
+        prepare(scene)
+
+    return pods
+
+
+def test_who_began_it_is_written_down_before_the_others_are_taken_away(play):
+    scene = play(together(), pipeline=pipeline(spec=TOGETHER))
+    names = scene.cluster.names()
+    assert names.index("patch_status") < names.index("evict_pod")
+    assert ("evict_pod", "pod-a") in scene.cluster.calls
+
+
+@pytest.mark.parametrize("error", [GoneError("gone"), StaleError("another uid")])
+def test_a_pod_that_is_gone_need_not_be_taken_away(error, play):
+    scene = play(
+        together(lambda scene: scene.cluster.fail.update(evict_pod=error)), 30, pipeline=pipeline(spec=TOGETHER)
+    )
+    assert scene.looks("error") == scene.looks("conflict") == 0
+
+
+def test_a_disruption_budget_that_forbids_it_is_asked_again(play):
+    scene = play(
+        together(lambda scene: scene.cluster.fail_once.update(evict_pod=BusyError("budget", 5.0))),
+        30,
+        pipeline=pipeline(spec=TOGETHER),
+    )
+    assert scene.cluster.names().count("evict_pod") >= 2
+    assert scene.looks("error") == 1
 
 
 ON_AN_IMAGE = {"data": {"volumes": [{"name": "digits", "image": {"reference": "registry.example/digits:1"}}]}}

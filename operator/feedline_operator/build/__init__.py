@@ -1,10 +1,11 @@
-"""The Job of a pipeline, as plain dicts.
+"""The Job of a pipeline, and the Service by which its pods find each other where there are several, as plain dicts.
 
-Pure: the same pipeline gives the same Job, byte for byte. Knows the API's shapes and neither clients nor clocks.
+Pure: the same pipeline gives the same of both, byte for byte. Knows the API's shapes and neither clients nor clocks.
 """
 
 from feedline_operator.build.job import build_job
 from feedline_operator.build.manifest import manifest_text
+from feedline_operator.build.service import build_service
 from feedline_operator.build.volumes import lost_image_volumes
 
-__all__ = ["build_job", "lost_image_volumes", "manifest_text"]
+__all__ = ["build_job", "build_service", "lost_image_volumes", "manifest_text"]

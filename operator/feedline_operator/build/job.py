@@ -7,12 +7,17 @@ belong to whoever manages its queue.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from feedline.contract import API_GROUP, API_VERSION, CONTAINER, FATAL_EXIT_CODES, KIND
-from feedline_operator.build.pod import build_labels, build_pod
+from feedline.contract import CONTAINER, FATAL_EXIT_CODES
+from feedline_operator.build.owned import metadata_of
+from feedline_operator.build.pod import build_pod
 
 _KUEUE: Final = "kueue.x-k8s.io/"
 _BACKSTOP_SECONDS: Final = 60
 """The Job's own deadline comes this much later than the operator's, which has summed earlier Jobs up."""
+
+_BACKSTOP_FAILURES: Final = 10
+"""Of several pods, whose failures the operator counts, each may fail so often more: one that is deleted by hand counts
+for the Job, and is a disruption for those that train with it."""
 
 
 def build_job(
@@ -32,7 +37,7 @@ def build_job(
     image
         The trainer's image.
     retries
-        How many failed pods may still be replaced.
+        How many failed pods may still be replaced; where several train together, how often all of them may be.
     active_deadline_seconds
         What is left of the pipeline's active time, None without a deadline.
     security
@@ -40,6 +45,7 @@ def build_job(
     """
     metadata, spec = pipeline["metadata"], pipeline["spec"]
     queue_labels = {key: value for key, value in metadata.get("labels", {}).items() if key.startswith(_KUEUE)}
+    nodes = spec.get("resources", {}).get("nodes", 1)
     deadline = (
         {}
         if active_deadline_seconds is None
@@ -48,27 +54,16 @@ def build_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "labels": {**queue_labels, **build_labels(metadata["name"], spec["backend"])},
-            "ownerReferences": [
-                {
-                    "apiVersion": f"{API_GROUP}/{API_VERSION}",
-                    "kind": KIND,
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                    "controller": True,
-                }
-            ],
-        },
+        "metadata": metadata_of(pipeline, metadata["name"], queue_labels),
         "spec": {
             "completionMode": "Indexed",
-            "completions": 1,
-            "parallelism": 1,
+            "completions": nodes,
+            "parallelism": nodes,
+            # The first pod ends last, and the Job with it, whatever the others do meanwhile.
+            **({"successPolicy": {"rules": [{"succeededIndexes": "0"}]}} if nodes > 1 else {}),
             # By index: the delay before a replacement then grows with failures alone. The Job's own backoffLimit
             # counts evicted pods in, and waited 40 s where this waits 10 (Kubernetes 1.36, measured).
-            "backoffLimitPerIndex": retries,
+            "backoffLimitPerIndex": retries if nodes == 1 else retries + _BACKSTOP_FAILURES,
             "maxFailedIndexes": 0,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {

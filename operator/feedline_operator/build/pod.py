@@ -6,18 +6,22 @@ from typing import Any, Final
 from feedline.contract import (
     ANNOTATION_MANIFEST,
     CONTAINER,
+    ENV_NODE,
+    ENV_NODES,
     ENV_OUTPUT,
     ENV_PEER_TIMEOUT,
+    ENV_PEERS,
     ENV_PIPELINE,
     ENV_PROCESSES,
     ENV_RUN,
-    LABEL_BACKEND,
-    LABEL_PIPELINE,
     METRICS_PORT,
     METRICS_PORT_NAME,
     PEER_TIMEOUT_SECONDS,
+    PEERS_PORT,
 )
 from feedline_operator.build.manifest import manifest_text
+from feedline_operator.build.owned import build_labels
+from feedline_operator.build.service import service_name
 from feedline_operator.build.volumes import output_folder, volumes
 
 COMMAND: Final = ("python", "-m", "feedline.launch")
@@ -52,17 +56,6 @@ _PLACEMENT: Final = (
 )
 
 
-def build_labels(name: str, backend: str) -> dict[str, str]:
-    """Return the labels that the Job and its pods share."""
-    return {
-        LABEL_PIPELINE: name,
-        LABEL_BACKEND: backend,
-        "app.kubernetes.io/name": "feedline-trainer",
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/managed-by": "feedline",
-    }
-
-
 def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, Any]) -> dict[str, Any]:
     """Return the pod template of a pipeline (metadata and spec).
 
@@ -78,9 +71,7 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     pod_volumes, mounts = volumes(spec)
     folder = output_folder(metadata, spec)
     given = {ENV_PIPELINE: name} | ({} if folder is None else {ENV_OUTPUT: folder, ENV_RUN: metadata["uid"]})
-    if (processes := spec.get("resources", {}).get("processes", 1)) > 1:
-        timeout = spec.get("policy", {}).get("peerTimeoutSeconds", PEER_TIMEOUT_SECONDS)
-        given |= {ENV_PROCESSES: str(processes), ENV_PEER_TIMEOUT: str(timeout)}
+    given |= _together(name, spec)
     return {
         "metadata": {
             "labels": {**pod.get("labels", {}), **build_labels(name, spec["backend"])},
@@ -122,10 +113,25 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     }
 
 
+def _together(name: str, spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a pod learns of the processes that train together, here and in other pods."""
+    resources, told = spec.get("resources", {}), {}
+    nodes, processes = resources.get("nodes", 1), resources.get("processes", 1)
+    if nodes * processes > 1:
+        told[ENV_PROCESSES] = str(processes)
+        told[ENV_PEER_TIMEOUT] = str(spec.get("policy", {}).get("peerTimeoutSeconds", PEER_TIMEOUT_SECONDS))
+    if nodes > 1:
+        told |= {ENV_NODES: str(nodes), ENV_PEERS: f"{service_name(name)}:{PEERS_PORT}"}
+    return told
+
+
 def _environment(given: Mapping[str, str], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
     named = {variable["name"] for variable in own}
     everything = {**_ENVIRONMENT, **given}
-    return [{"name": key, "value": value} for key, value in everything.items() if key not in named] + own
+    values: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in everything.items()]
+    if ENV_NODES in given:
+        values.append({"name": ENV_NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})
+    return [variable for variable in values if variable["name"] not in named] + own
 
 
 def _resources(resources: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,24 @@ clock or a task; time comes in, a plan goes out, and whoever carries it out come
 
 from feedline_operator.reconcile.engine import reconcile
 from feedline_operator.reconcile.observed import Observed, Refusal, Sample, Warned, owned_by
-from feedline_operator.reconcile.pending import name_taken
-from feedline_operator.reconcile.plan import CreateJob, DeleteJob, DeletePipeline, Plan, Policy, Transition
+from feedline_operator.reconcile.pending import name_taken, service_taken
+from feedline_operator.reconcile.plan import (
+    CreateJob,
+    CreateService,
+    DeleteJob,
+    DeletePipeline,
+    EvictPod,
+    Plan,
+    Policy,
+    Transition,
+)
 
 __all__ = [
     "CreateJob",
+    "CreateService",
     "DeleteJob",
     "DeletePipeline",
+    "EvictPod",
     "Observed",
     "Plan",
     "Policy",
@@ -23,4 +34,5 @@ __all__ = [
     "name_taken",
     "owned_by",
     "reconcile",
+    "service_taken",
 ]

@@ -46,7 +46,9 @@ class Accounts:
         return "firstRunTime" in (self.job or {})
 
 
-def settle(status: Object, job: Object | None, running_since: str | None, now: datetime) -> Accounts:
+def settle(
+    status: Object, job: Object | None, running_since: str | None, now: datetime, failures: int | None = None
+) -> Accounts:
     """Return the accounts with what is seen now.
 
     Parameters
@@ -57,11 +59,13 @@ def settle(status: Object, job: Object | None, running_since: str | None, now: d
         The current Job, None if there is none or if it is on its way out.
     running_since
         Since when the container of the Job's newest pod runs or ran, None if it did not.
+    failures
+        How many failures there are that the status does not have yet; None where the Job counts them.
     """
     known = status.get("job")
     active_seconds = status.get("activeSeconds", 0)
     before = status.get("failures", 0) - (known or {}).get("failures", 0)
-    seen = None if job is None else _seen(job, known, running_since)
+    seen = None if job is None else _seen(job, known, running_since, failures)
     if known is not None and (seen is None or seen["uid"] != known["uid"]):
         before += known.get("failures", 0)
     if known is not None and (seen is None or not _same_run(seen, known)):
@@ -69,12 +73,11 @@ def settle(status: Object, job: Object | None, running_since: str | None, now: d
     return Accounts(active_seconds, before, seen)
 
 
-def _seen(job: Object, known: Object | None, running_since: str | None) -> dict[str, Any]:
+def _seen(job: Object, known: Object | None, running_since: str | None, more: int | None) -> dict[str, Any]:
     status, uid = job.get("status", {}), job["metadata"]["uid"]
-    failures = status.get("failed", 0)
-    if known is not None and known["uid"] == uid:
-        # The Job's own count falls when a replaced pod is removed by hand.
-        failures = max(failures, known.get("failures", 0))
+    before = known.get("failures", 0) if known is not None and known["uid"] == uid else 0
+    # The Job's own count falls when a replaced pod is removed by hand.
+    failures = max(status.get("failed", 0), before) if more is None else before + more
     seen = {"uid": uid, "startTime": status.get("startTime"), "failures": failures}
     if known is not None and _same_run(seen, known):
         seen["firstRunTime"] = known.get("firstRunTime", running_since)

@@ -34,15 +34,15 @@ def update(recorded: Sequence[Object], pods: Iterable[Object], now: datetime) ->
         uid = pod["metadata"]["uid"]
         seen.add(uid)
         if uid not in by_uid:
-            if not (_started(pod) or ended(pod)):
+            if not (started(pod) or ended(pod)):
                 continue
             if len(recorded) >= KEPT and pod["metadata"]["creationTimestamp"] < latest:
                 # It has been recorded and has made room since; the Job keeps its failed pods.
                 continue
             number += 1
-            by_uid[uid] = {"index": number, "pod": pod["metadata"]["name"], "uid": uid}
+            by_uid[uid] = {"index": number}
         if "endTime" not in by_uid[uid]:
-            by_uid[uid].update(_progress(pod, now))
+            by_uid[uid].update(of_pod(pod, now))
     for uid, attempt in by_uid.items():
         if uid not in seen and "endTime" not in attempt:
             attempt.update(
@@ -63,15 +63,22 @@ def disruption(pod: Object) -> str | None:
     return None if found is None or found["status"] != "True" else word(found.get("reason"), "Disrupted")
 
 
-def _started(pod: Object) -> bool:
+def started(pod: Object) -> bool:
+    """Return whether the container of a pod runs or ran."""
     state = container_state(pod)
     return "running" in state or "terminated" in state
 
 
-def _progress(pod: Object, now: datetime) -> Attempt:
+def of_pod(pod: Object, now: datetime) -> Attempt:
+    """Return what an attempt says of a pod: which it is, where and since when, and how it ended, if it has."""
     state, status = container_state(pod), pod.get("status", {})
     running = state.get("running") or state.get("terminated") or {}
-    known = {"node": pod["spec"].get("nodeName"), "startTime": running.get("startedAt") or status.get("startTime")}
+    known = {
+        "pod": pod["metadata"]["name"],
+        "uid": pod["metadata"]["uid"],
+        "node": pod["spec"].get("nodeName"),
+        "startTime": running.get("startedAt") or status.get("startTime"),
+    }
     if ended(pod):
         known |= _end(pod, now)
     return {field: value for field, value in known.items() if value is not None}
@@ -89,13 +96,13 @@ def _end(pod: Object, now: datetime) -> Attempt:
         }
     code = terminated["exitCode"]
     reason, message = _why(pod, terminated)
-    went_on = (report_of(pod) or {}).get("fromStep")
+    report = report_of(pod) or {}
     return {
         "endTime": terminated.get("finishedAt") or times.write(now),
         "reason": disrupted if disrupted and code != ExitCode.OK else reason,
         "message": message,
         **({"exitCode": code} if 0 <= code <= 255 else {}),
-        **({} if went_on is None else {"fromStep": went_on}),
+        **{field: report[field] for field in ("fromStep", "rank") if field in report},
     }
 
 

@@ -16,12 +16,13 @@ class Clock:
     """What the deadlines are counted from.
 
     `started` is when the current Job was started, None while it waits in a queue or does not exist; `ran` whether a
-    container of it ever ran; `active_seconds` the time of earlier Jobs.
+    container of it ever ran, of each pod where there are several; `active_seconds` the time of earlier Jobs.
     """
 
     started: datetime | None
     ran: bool
     active_seconds: int
+    nodes: int = 1
 
 
 def remaining_seconds(policy: Object, active_seconds: int) -> int | None:
@@ -39,7 +40,8 @@ def exceeded(policy: Object, clock: Clock, now: datetime) -> Outcome | None:
         return failed(DEADLINE_EXCEEDED, f"Active longer than spec.policy.activeDeadlineSeconds ({limit} s).")
     limit = policy.get("startDeadlineSeconds")
     if limit is not None and clock.started is not None and not clock.ran and running_for >= limit:
-        return failed(START_DEADLINE_EXCEEDED, f"No container ran within spec.policy.startDeadlineSeconds ({limit} s).")
+        who = "No container" if clock.nodes == 1 else f"Not all {clock.nodes} pods"
+        return failed(START_DEADLINE_EXCEEDED, f"{who} ran within spec.policy.startDeadlineSeconds ({limit} s).")
     return None
 
 

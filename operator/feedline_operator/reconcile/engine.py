@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from feedline.contract import ExitCode
-from feedline_operator.build import build_job
-from feedline_operator.reconcile import accept, deadlines, injected, pending, status, stop, times, ttl
+from feedline_operator.build import build_job, build_service
+from feedline_operator.reconcile import accept, deadlines, gang, injected, pending, status, stop, times, ttl
 from feedline_operator.reconcile.attempts import disruption
 from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
-from feedline_operator.reconcile.finished import finished
+from feedline_operator.reconcile.finished import exhausted, finished
 from feedline_operator.reconcile.observed import (
     Object,
     Observed,
@@ -35,7 +35,7 @@ from feedline_operator.reconcile.outcome import (
     active,
     failed,
 )
-from feedline_operator.reconcile.plan import Action, CreateJob, DeleteJob, Plan, Policy
+from feedline_operator.reconcile.plan import Action, CreateJob, CreateService, DeleteJob, EvictPod, Plan, Policy
 from feedline_operator.reconcile.transitions import transitions
 from feedline_operator.reconcile.view import View, sort
 
@@ -68,7 +68,9 @@ def reconcile(observed: Observed, now: datetime, policy: Policy) -> Plan:
         return _after_the_end(view, now)
     outcome, actions = _decide(view, now, policy)
     if _nothing_to_tell_yet(view, outcome, actions, now):
-        return Plan(actions=actions, again=times.after(now, _SETTLE_SECONDS))
+        # Who began an end is written down before others are ended for it.
+        at_once = tuple(action for action in actions if not isinstance(action, EvictPod))
+        return Plan(actions=at_once, again=times.after(now, _SETTLE_SECONDS))
     new = status.compose(view, outcome, now)
     plan = Plan(
         status=None if new == view.status else new,
@@ -90,7 +92,7 @@ def _decide(  # noqa: PLR0911 - one for each policy
         return end, ()
     if stopped := stop.stopped(view):
         return stopped, _stop(view)
-    clock = deadlines.Clock(view.accounts.started, view.accounts.ran, view.accounts.active_seconds)
+    clock = deadlines.Clock(view.accounts.started, view.accounts.ran, view.accounts.active_seconds, view.nodes)
     if late := deadlines.exceeded(view.policy, clock, now):
         return late, _stop(view)
     if view.spec.get("suspend", False):
@@ -98,12 +100,24 @@ def _decide(  # noqa: PLR0911 - one for each policy
     if view.job is None:
         return _start(view, policy)
     last = next((attempt for attempt in view.attempts_of(view.job) if "endTime" in attempt), None)
-    if kept := injected.kept(view.pods, last, now):
+    if kept := injected.kept(view.first_pods, last, now):
         return kept, _stop(view)
+    if view.nodes > 1 and last is not None and view.accounts.failures > view.policy.get("maxRetries", 0):
+        return exhausted(last, view.accounts.failures), _stop(view)
     standing = _standing(view, view.job, last, now)
-    times_to_look = (standing.again, deadlines.next_one(view.policy, clock), injected.due(view.pods))
+    times_to_look = (standing.again, deadlines.next_one(view.policy, clock), injected.due(view.first_pods))
     looks = [time for time in times_to_look if time is not None]
-    return replace(standing, again=min(looks, default=None)), ()
+    return replace(standing, again=min(looks, default=None)), _together(view)
+
+
+def _together(view: View) -> tuple[Action, ...]:
+    """Return what brings pods that train together back to one start, where some of them have ended."""
+    if view.nodes == 1:
+        return ()
+    if gang.cannot_go_on(view.pods) and "endTime" in view.attempts[0]:
+        return _stop(view)
+    left = gang.left_over(view.attempts, view.pods)
+    return tuple(EvictPod(pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in left)
 
 
 def _stop(view: View) -> tuple[Action, ...]:
@@ -126,14 +140,18 @@ def _start(view: View, policy: Policy) -> tuple[Outcome, tuple[Action, ...]]:
         retries=max(view.policy.get("maxRetries", 0) - view.accounts.failures, 0),
         active_deadline_seconds=deadlines.remaining_seconds(view.policy, view.accounts.active_seconds),
     )
-    return active(PENDING, "The Job is being created." if refusal is None else refusal.message), (CreateJob(body),)
+    told = active(PENDING, "The Job is being created." if refusal is None else refusal.message)
+    first = (CreateService(build_service(view.pipeline)),) if view.nodes > 1 else ()
+    return told, (*first, CreateJob(body))
 
 
 def _standing(view: View, job: Object, last: Object | None, now: datetime) -> Outcome:
     if job["spec"].get("suspend", False):
         return active(QUEUED, "The Job is held back by its queue; `feedline why` asks the queue for the reason.")
-    warnings = view.observed.warnings or ()
-    return pending.waiting(view.pods, last, warnings, condition(view.pipeline, SUCCEEDED), now)
+    warnings, previous = view.observed.warnings or (), condition(view.pipeline, SUCCEEDED)
+    if view.nodes > 1:
+        return pending.waiting_together(view, warnings, previous, now)
+    return pending.waiting(view.pods, last, warnings, previous, now)
 
 
 def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ...], now: datetime) -> bool:
@@ -149,9 +167,23 @@ def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ..
     if view.job is not None and view.accounts.started is None and outcome.reason == STARTING:
         # The Job controller is about to start it, and a start is worth a write of its own only if it takes long.
         return _just(view.job["metadata"]["creationTimestamp"], now, _JOB_SECONDS)
-    newest = container_state(view.pods[-1]).get("terminated", {}) if view.pods else {}
+    if view.nodes > 1 and not actions and outcome.reason != RUNNING and _just_started(view, now):
+        return True
+    is_plain = any(isinstance(action, EvictPod) for action in actions) and gang.is_plain(view.attempts[0])
+    return not is_plain and _has_just_ended(view, now)
+
+
+def _has_just_ended(view: View, now: datetime) -> bool:
+    ends = [container_state(pod).get("terminated", {}) for pod in view.pods if view.nodes > 1 or pod is view.pods[-1]]
+    newest: Object = max(ends, key=lambda end: end.get("finishedAt") or "", default={})
     ended_well = newest.get("exitCode") == ExitCode.OK
     return _just(newest.get("finishedAt"), now, _JOB_SECONDS if ended_well else _SETTLE_SECONDS)
+
+
+def _just_started(view: View, now: datetime) -> bool:
+    """Whether a pod of several has started a moment ago: the next follow it, and each would take a write."""
+    began = [container_state(pod).get("running", {}).get("startedAt") for pod in view.pods]
+    return any(_just(moment, now, _SETTLE_SECONDS) for moment in began)
 
 
 def _pods_are_known(pods: Sequence[Object], job: Object) -> bool:

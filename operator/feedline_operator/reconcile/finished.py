@@ -23,7 +23,7 @@ _EXHAUSTED: Final = frozenset({"MaxFailedIndexesExceeded", "FailedIndexes", "Bac
 _EXIT_CODE: Final = re.compile(r"failed with exit code (\d{1,3}) ")
 
 
-def finished(job: Object, attempts: Sequence[Object]) -> Outcome | None:  # noqa: PLR0911 - one for each kind of end
+def finished(job: Object, attempts: Sequence[Object]) -> Outcome | None:
     """Return how a Job ended, None while it has not; `attempts` are the Job's, newest first."""
     last = attempts[0] if attempts else {}
     if holds(job, "Complete"):
@@ -37,13 +37,17 @@ def finished(job: Object, attempts: Sequence[Object]) -> Outcome | None:  # noqa
         return failed(DEADLINE_EXCEEDED, "The Job was active longer than spec.policy.activeDeadlineSeconds.")
     if reason == "PodFailurePolicy" and last.get("exitCode") not in FATAL_EXIT_CODES:
         return _by_exit_code(message)
+    if last.get("reason") in _CAUSES or reason in _EXHAUSTED:
+        return exhausted(last, job.get("status", {}).get("failed", 0))
+    return failed(INTERNAL_ERROR, f"The Job failed for a reason unknown to feedline: {reason or 'none'}, {message}")
+
+
+def exhausted(last: Object, failures: int) -> Outcome:
+    """Return how a pipeline ends that is not tried again; `last` is its newest attempt."""
     if last.get("reason") in _CAUSES:
         return failed(last["reason"], f"Attempt {last['index']}: {last['message']}")
-    if reason in _EXHAUSTED:
-        count = job.get("status", {}).get("failed", 0)
-        why = f"; the last one ({last['reason']}): {last['message']}" if last.get("message") else ""
-        return failed(RETRIES_EXHAUSTED, f"{count} failed attempts, no retry left (spec.policy.maxRetries){why}")
-    return failed(INTERNAL_ERROR, f"The Job failed for a reason unknown to feedline: {reason or 'none'}, {message}")
+    why = f"; the last one ({last['reason']}): {last['message']}" if last.get("message") else ""
+    return failed(RETRIES_EXHAUSTED, f"{failures} failed attempts, no retry left (spec.policy.maxRetries){why}")
 
 
 def _by_exit_code(message: str) -> Outcome:

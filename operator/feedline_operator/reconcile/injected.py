@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from feedline.contract import CONTAINER, FATAL_EXIT_CODES, ExitCode
+from feedline.contract import CONTAINER, FATAL_EXIT_CODES, MESHES, ExitCode
 from feedline_operator.reconcile import times
 from feedline_operator.reconcile.attempts import OUT_OF_MEMORY, disruption
 from feedline_operator.reconcile.observed import Object, container_state, deleting
@@ -17,10 +17,7 @@ from feedline_operator.reconcile.outcome import COMPLETED, RETRIES_EXHAUSTED, Ou
 PATIENCE_SECONDS: Final = 20
 """A container that sees the trainer end, as some injected ones do, has this long to end as well."""
 _ANNOTATIONS: Final[Mapping[str, str]] = {
-    "istio-proxy": 'sidecar.istio.io/inject: "false"',
-    "linkerd-proxy": "linkerd.io/inject: disabled",
-    "consul-dataplane": 'consul.hashicorp.com/connect-inject: "false"',
-    "kuma-sidecar": "kuma.io/sidecar-injection: disabled",
+    **MESHES,
     "vault-agent": 'vault.hashicorp.com/agent-pre-populate-only: "true"',
     "daprd": 'dapr.io/enabled: "false"',
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from feedline.contract import API_GROUP, CONTAINER, KIND
+from feedline.contract import API_GROUP, CONTAINER, KIND, LABEL_INDEX
 
 Object = Mapping[str, Any]
 
@@ -83,9 +83,9 @@ def owned_by(thing: Object, uid: str) -> bool:
     return owner is not None and owner["uid"] == uid
 
 
-def is_pipeline_job(job: Object) -> bool:
-    """Return whether a Job belongs to a pipeline, to this or to an earlier one of the name."""
-    owner = controller(job)
+def is_of_pipeline(thing: Object) -> bool:
+    """Return whether a Job or a Service belongs to a pipeline, to this or to an earlier one of the name."""
+    owner = controller(thing)
     return owner is not None and owner["kind"] == KIND and owner["apiVersion"].startswith(API_GROUP + "/")
 
 
@@ -100,6 +100,16 @@ def job_end(job: Object) -> Object | None:
         if holds(job, kind):
             return condition(job, kind)
     return None
+
+
+def index_of(pod: Object) -> int:
+    """Return the number of a pod in its Job."""
+    return int(pod["metadata"].get("labels", {}).get(LABEL_INDEX) or 0)
+
+
+def nodes_of(pipeline: Object) -> int:
+    """Return how many pods of a pipeline train together."""
+    return int(pipeline["spec"].get("resources", {}).get("nodes", 1))
 
 
 def container_state(pod: Object) -> Object:

@@ -1,11 +1,12 @@
 """Why nothing runs yet: in one message, from the pod's own status where that says it, else from Events."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from feedline.contract import FATAL_EXIT_CODES, ExitCode
-from feedline_operator.reconcile import times
+from feedline_operator.reconcile import gang, times
 from feedline_operator.reconcile.observed import (
     Object,
     Warned,
@@ -13,7 +14,8 @@ from feedline_operator.reconcile.observed import (
     container_state,
     deleting,
     ended,
-    is_pipeline_job,
+    index_of,
+    is_of_pipeline,
 )
 from feedline_operator.reconcile.outcome import (
     IMAGE_PULL_FAILED,
@@ -24,6 +26,7 @@ from feedline_operator.reconcile.outcome import (
     Outcome,
     active,
 )
+from feedline_operator.reconcile.view import View
 from feedline_operator.untrusted import clean
 
 EVENTS_AFTER_SECONDS: Final = 30
@@ -51,12 +54,20 @@ _ON_ITS_WAY: Final = active(STARTING, "The Job was created; its pod is on its wa
 def name_taken(job: Object) -> str:
     """Return what keeps the pipeline waiting: a Job that has its name and is not its own."""
     name = job["metadata"]["name"]
-    if is_pipeline_job(job):
+    if is_of_pipeline(job):
         return f"The Job {name} of an earlier pipeline of this name is still being deleted."
     return f"A Job {name} is there already and is not feedline's: delete it, or name the pipeline otherwise."
 
 
-def waiting(  # noqa: PLR0911 - one for each kind of wait
+def service_taken(service: Object) -> str:
+    """Return what keeps the pipeline waiting: a Service that has the name of its own."""
+    name = service["metadata"]["name"]
+    if is_of_pipeline(service):
+        return f"The Service {name} of an earlier pipeline of this name is still being deleted."
+    return f"A Service {name} is there already and is not feedline's: delete it, or name the pipeline otherwise."
+
+
+def waiting(
     pods: Sequence[Object], last: Object | None, warnings: Sequence[Warned], previous: Object | None, now: datetime
 ) -> Outcome:
     """Return how a Job stands that is neither finished nor suspended.
@@ -78,15 +89,55 @@ def waiting(  # noqa: PLR0911 - one for each kind of wait
             return active(RUNNING, f"Attempt {last['index']} has ended ({last['reason']}); its Job is about to say so.")
         if last is not None:
             return active(RETRYING, f"Attempt {last['index']} ended ({last['reason']}): {last.get('message', '')}")
-        if created := [warned for warned in warnings if warned.reason == "FailedCreate"]:
-            return active(PENDING, f"Kubernetes refuses to create the pod: {created[0].message}", unexplained=True)
-        return _ON_ITS_WAY
+        return _uncreated(warnings)
     pod = live[-1]
     if deleting(pod):
         return _leaving(pod, now)
     if "running" in container_state(pod):
         return active(RUNNING, f"Training on node {pod['spec'].get('nodeName', '')}.")
     return _not_running(pod, warnings, previous)
+
+
+def waiting_together(view: View, warnings: Sequence[Warned], previous: Object | None, now: datetime) -> Outcome:
+    """Return how a Job of several pods stands, as `waiting` does for one."""
+    nodes, last = view.nodes, view.attempts[0] if view.attempts else None
+    run = gang.running(view.attempts, view.pods)
+    if len(run) == nodes:
+        return active(RUNNING, f"Training on {nodes} nodes, with the first pod on node {_node(run[0])}.")
+    if last is not None and "endTime" in last and last in view.attempts_of(view.job or {}):
+        if last.get("exitCode") in _DECIDED:
+            return active(RUNNING, f"Attempt {last['index']} has ended ({last['reason']}); its Job is about to say so.")
+        said = f"Attempt {last['index']} ended ({last['reason']}): {last.get('message', '')}"
+        held = [_leaving(pod, now) for pod in view.pods if not ended(pod) and deleting(pod)]
+        if stuck := [each for each in held if each.again is None]:
+            return stuck[0]
+        again = min((each.again for each in held if each.again is not None), default=None)
+        return active(RETRYING, f"{said}; all {nodes} pods start anew.", again)
+    live = {index_of(pod): pod for pod in view.pods if not ended(pod)}
+    waits = {index: _ones_wait(live.get(index), warnings, now) for index in range(nodes) if index not in run}
+    index = min(waits, key=lambda each: (waits[each] == _ON_ITS_WAY, each))
+    name = live[index]["metadata"]["name"] if index in live else f"pod {index}"
+    why = waits[index]
+    if previous is not None and why.reason == previous["reason"] == IMAGE_PULL_FAILED and name in previous["message"]:
+        return active(IMAGE_PULL_FAILED, previous["message"])
+    told = f"{len(run)} of {nodes} pods run; {name} waits: {why.message}"
+    return replace(why, message=told)
+
+
+def _node(pod: Object) -> str:
+    return str(pod["spec"].get("nodeName", ""))
+
+
+def _ones_wait(pod: Object | None, warnings: Sequence[Warned], now: datetime) -> Outcome:
+    if pod is None:
+        return _uncreated(warnings)
+    return _leaving(pod, now) if deleting(pod) else _not_running(pod, warnings, None)
+
+
+def _uncreated(warnings: Sequence[Warned]) -> Outcome:
+    if created := [warned for warned in warnings if warned.reason == "FailedCreate"]:
+        return active(PENDING, f"Kubernetes refuses to create the pod: {created[0].message}", unexplained=True)
+    return _ON_ITS_WAY
 
 
 def _leaving(pod: Object, now: datetime) -> Outcome:

@@ -14,6 +14,21 @@ class CreateJob:
 
 
 @dataclass(frozen=True)
+class CreateService:
+    """POST this Service. That it is there already, and ours, is success."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EvictPod:
+    """Take a pod away by the Eviction API, if it has this uid still: its Job replaces it, and does not count it."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class DeleteJob:
     """DELETE the Job with this uid in the foreground, so that it is there until its pods are gone."""
 
@@ -28,7 +43,7 @@ class DeletePipeline:
     resource_version: str
 
 
-Action = CreateJob | DeleteJob | DeletePipeline
+Action = CreateService | CreateJob | DeleteJob | EvictPod | DeletePipeline
 
 
 @dataclass(frozen=True)

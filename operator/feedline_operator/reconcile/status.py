@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from feedline_operator.reconcile import attempts, times
+from feedline_operator.reconcile import attempts, gang, times
 from feedline_operator.reconcile.conditions import (
     ACCEPTED,
     CHECKPOINTS_HEALTHY,
@@ -44,6 +44,7 @@ def compose(view: View, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "conditions": conditions(view.pipeline, _values(view, outcome, feed, now), now),
         "feed": feed,
         "attempts": _with_from_step(view, feed) or None,
+        "ranks": None if over else _ranks(view),
         "checkpoint": _only(newest.get("checkpoint"), _CHECKPOINT_FIELDS) or view.status.get("checkpoint"),
         "objective": _objective(newest, is_over=over) or view.status.get("objective"),
         "failures": accounts.failures,
@@ -64,6 +65,14 @@ def complete(view: View) -> dict[str, Any]:
         status |= {"checkpoint": saved} if (saved := _only(report.get("checkpoint"), _CHECKPOINT_FIELDS)) else {}
         status |= {"objective": aim} if (aim := _objective(report, is_over=True)) else {}
     return status
+
+
+def _ranks(view: View) -> dict[str, int] | None:
+    if view.nodes == 1:
+        return None
+    processes = view.spec.get("resources", {}).get("processes", 1)
+    running = len(gang.running(view.attempts, view.pods))
+    return {"world": view.nodes * processes, "nodes": view.nodes, "nodesRunning": running}
 
 
 def _only(part: Object | None, fields: Sequence[str]) -> dict[str, Any]:

@@ -3,10 +3,21 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedline_operator.reconcile import attempts
+from feedline_operator.reconcile import attempts, gang
 from feedline_operator.reconcile.accounts import Accounts, settle
 from feedline_operator.reconcile.attempts import Attempt
-from feedline_operator.reconcile.observed import Object, Observed, container_state, deleting, ended, owned_by
+from feedline_operator.reconcile.observed import (
+    Object,
+    Observed,
+    container_state,
+    deleting,
+    ended,
+    holds,
+    index_of,
+    job_end,
+    nodes_of,
+    owned_by,
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +80,19 @@ class View:
         ]
 
     @property
+    def nodes(self) -> int:
+        """How many pods train together."""
+        return nodes_of(self.pipeline)
+
+    @property
+    def first_pods(self) -> list[Object]:
+        """The pods that tell of the whole training, newest last: of several that train together, the first of each."""
+        return [pod for pod in self.pods if index_of(pod) == 0]
+
+    @property
     def running_pod(self) -> Object | None:
-        """The newest pod that has not ended, if its container runs."""
-        live = [pod for pod in self.pods if not ended(pod)]
+        """The newest of these that has not ended, if its container runs."""
+        live = [pod for pod in self.first_pods if not ended(pod)]
         return live[-1] if live and "running" in container_state(live[-1]) else None
 
 
@@ -81,7 +102,7 @@ def sort(observed: Observed, now: datetime) -> View:
     status = pipeline.get("status", {})
     own = job if job is not None and owned_by(job, pipeline["metadata"]["uid"]) else None
     current = own if own is not None and not deleting(own) else None
-    known = {attempt.get("uid") for attempt in status.get("attempts", ())}
+    known = {uid for attempt in status.get("attempts", ()) for uid in (attempt.get("uid"), *attempt.get("members", ()))}
     # Pods of a Job that is gone are known by the status, which names it until it has seen their end.
     jobs = [uid for uid in (status.get("job", {}).get("uid"), own["metadata"]["uid"] if own else None) if uid]
     pods = sorted(
@@ -89,27 +110,43 @@ def sort(observed: Observed, now: datetime) -> View:
         key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]),
     )
     of_job = tuple(pod for pod in pods if own is not None and owned_by(pod, own["metadata"]["uid"]))
+    recorded, nodes = status.get("attempts", ()), nodes_of(pipeline)
+    failures = None
+    if nodes == 1:
+        # There may be others for a while, of a Job that had several.
+        updated = attempts.update(recorded, [pod for pod in pods if index_of(pod) == 0], now)
+    else:
+        updated = gang.update(recorded, pods, now, is_leaving=_is_leaving(own))
+        failures = gang.failures(recorded, updated, pods)
     return View(
         observed=observed,
         own_job=own,
         other_job=job if own is None else None,
         pods=of_job,
-        attempts=attempts.update(status.get("attempts", ()), pods, now),
-        accounts=settle(status, current, _running_since(of_job, current), now),
+        attempts=updated,
+        accounts=settle(status, current, _running_since(of_job, current, nodes), now, failures),
     )
 
 
-def _running_since(pods: tuple[Object, ...], job: Object | None) -> str | None:
-    """Return since when a container runs or ran in the Job's current run."""
+def _is_leaving(job: Object | None) -> bool:
+    """Return whether a Job ends its pods itself."""
+    if job is None or deleting(job) or job_end(job) is not None or job["spec"].get("suspend", False):
+        return True
+    return holds(job, "SuccessCriteriaMet") or holds(job, "FailureTarget")
+
+
+def _running_since(pods: tuple[Object, ...], job: Object | None, nodes: int) -> str | None:
+    """Return since when a container runs or ran in the Job's current run; of several pods, those of all."""
     start = None if job is None else job.get("status", {}).get("startTime")
     if start is None:
         return None
+    since: dict[int, str] = {}
     for pod in pods:
         if ended(pod) and pod["metadata"]["creationTimestamp"] < start:
             # A queue manager has suspended the Job since.
             continue
         state = container_state(pod)
         ran = state.get("running") or state.get("terminated") or {}
-        if since := ran.get("startedAt"):
-            return str(since)
-    return None
+        if began := ran.get("startedAt"):
+            since.setdefault(index_of(pod), str(began))
+    return max(since.values()) if len(since) == nodes else None

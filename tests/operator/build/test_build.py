@@ -16,7 +16,7 @@ from simulation.documents import SPEC, pipeline
 from feedline import contract
 from feedline.manifest.schema import pipeline_schema
 from feedline.manifest.yamlread import read_yaml
-from feedline_operator.build import build_job, lost_image_volumes, manifest_text
+from feedline_operator.build import build_job, build_service, lost_image_volumes, manifest_text
 
 DATA = Path(__file__).parent / "data"
 IMAGE = "trainer.example/pytorch:1"
@@ -391,3 +391,24 @@ def test_several_processes_are_told_to_the_pod_and_how_long_they_wait_for_each_o
     assert told(resources={"processes": 1}, policy={"peerTimeoutSeconds": 60}) == [None, None]
     assert told(resources={"processes": 4}) == ["4", "300"]
     assert told(resources={"processes": 4}, policy={"peerTimeoutSeconds": 60}) == ["4", "60"]
+
+
+def test_pods_that_train_together_are_told_where_they_find_each_other():
+    variables = {each["name"]: each for each in container_of(built(resources={"nodes": 2}))["env"]}
+    assert variables[contract.ENV_NODES]["value"] == "2"
+    assert variables[contract.ENV_PROCESSES]["value"] == "1"
+    assert variables[contract.ENV_PEERS]["value"] == "digits-peers:29400"
+    assert variables[contract.ENV_NODE]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    alone = {each["name"] for each in container_of(built(resources={"nodes": 1, "processes": 4}))["env"]}
+    assert not alone & {contract.ENV_NODES, contract.ENV_PEERS, contract.ENV_NODE}
+
+
+def test_the_service_is_of_the_first_pod_and_goes_with_the_pipeline():
+    document = pipeline(spec={"resources": {"nodes": 2}})
+    service = build_service(document)
+    assert service["metadata"]["name"] == "digits-peers"
+    assert service["metadata"]["ownerReferences"] == build(document)["metadata"]["ownerReferences"]
+    assert service["spec"]["selector"] == {contract.LABEL_PIPELINE: "digits", contract.LABEL_INDEX: "0"}
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["ports"] == [{"name": "peers", "port": 29400, "targetPort": 29400}]
+    assert "clusterIP" not in service["spec"]

@@ -13,8 +13,10 @@ from simulation.documents import POLICY, job, moment, pipeline, pod
 from feedline.manifest.yamlread import read_yaml
 from feedline_operator.reconcile import (
     CreateJob,
+    CreateService,
     DeleteJob,
     DeletePipeline,
+    EvictPod,
     Observed,
     Policy,
     Refusal,
@@ -88,6 +90,10 @@ def _check_actions(plan, expected):
         match action:
             case CreateJob():
                 names.append("CreateJob")
+            case CreateService(body):
+                names.append(f"CreateService {body['metadata']['name']}")
+            case EvictPod(name, uid):
+                names.append(f"EvictPod {name} {uid}")
             case DeleteJob(uid):
                 names.append(f"DeleteJob {uid}")
             case DeletePipeline(uid, version):

@@ -3,6 +3,7 @@
 import json
 import random
 from datetime import timedelta
+from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from simulation.operator import Operator
 
 from feedline.contract import FATAL_EXIT_CODES, REASONS
 from feedline_operator.reconcile.conditions import SUCCEEDED
-from feedline_operator.reconcile.observed import condition, ended, job_end, owned_by
+from feedline_operator.reconcile.observed import condition, ended, index_of, job_end, owned_by
 
 CODES = st.sampled_from([0, 1, 64, 65, 66, 70, 74, 75, 78, 130, 135, 137, 143, 255])
 MESSAGES = st.one_of(
@@ -29,10 +30,12 @@ MESSAGES = st.one_of(
 class Life(RuleBasedStateMachine):
     """A pipeline, everything that may happen to it, and an operator that hears of it late, twice, disordered or never."""
 
+    spec: ClassVar = {}
+
     def __init__(self):
         super().__init__()
         self.kubernetes = Kubernetes()
-        self.kubernetes.create_pipeline({"policy": {"maxRetries": 2, "activeDeadlineSeconds": 600}})
+        self.kubernetes.create_pipeline({"policy": {"maxRetries": 2, "activeDeadlineSeconds": 600}, **self.spec})
         self.operator = Operator(self.kubernetes)
         self.kubernetes.news.clear()
 
@@ -87,9 +90,9 @@ class Life(RuleBasedStateMachine):
         self.kubernetes.control()
 
     @precondition(lambda self: self.kubernetes.live_pods())
-    @rule()
-    def run(self):
-        pod = self.kubernetes.live_pods()[0]
+    @rule(data=st.data())
+    def run(self, data):
+        pod = data.draw(st.sampled_from(self.kubernetes.live_pods()))
         if pod not in self.kubernetes.running_pods():
             self.kubernetes.run(pod)
 
@@ -108,19 +111,21 @@ class Life(RuleBasedStateMachine):
         self.operator.look()
 
     @precondition(lambda self: self.kubernetes.running_pods())
-    @rule(code=CODES, message=MESSAGES)
-    def end(self, code, message):
-        self.kubernetes.end(self.kubernetes.running_pods()[0], code, message)
+    @rule(data=st.data(), code=CODES, message=MESSAGES)
+    def end(self, data, code, message):
+        self.kubernetes.end(data.draw(st.sampled_from(self.kubernetes.running_pods())), code, message)
 
     @precondition(lambda self: self.kubernetes.live_pods())
-    @rule()
-    def evict(self):
-        self.kubernetes.evict(self.kubernetes.live_pods()[0])
+    @rule(data=st.data())
+    def evict(self, data):
+        self.kubernetes.evict(data.draw(st.sampled_from(self.kubernetes.live_pods())))
 
     @precondition(lambda self: self.kubernetes.live_pods())
-    @rule(reason=st.sampled_from(["ContainerCreating", "ImagePullBackOff", "CreateContainerConfigError"]))
-    def wait(self, reason):
-        pod = self.kubernetes.live_pods()[0]
+    @rule(
+        data=st.data(), reason=st.sampled_from(["ContainerCreating", "ImagePullBackOff", "CreateContainerConfigError"])
+    )
+    def wait(self, data, reason):
+        pod = data.draw(st.sampled_from(self.kubernetes.live_pods()))
         if pod not in self.kubernetes.running_pods():
             self.kubernetes.wait(pod, reason, "words")
 
@@ -157,27 +162,28 @@ class Life(RuleBasedStateMachine):
         self.kubernetes.delete_job()
 
     @precondition(lambda self: self.kubernetes.pods)
-    @rule()
-    def delete_pod(self):
-        self.kubernetes.delete_pod(next(iter(self.kubernetes.pods.values())))
+    @rule(data=st.data())
+    def delete_pod(self, data):
+        self.kubernetes.delete_pod(self.kubernetes.pods[data.draw(st.sampled_from(sorted(self.kubernetes.pods)))])
 
     @precondition(lambda self: self.kubernetes.pipeline)
     @rule(anew=st.booleans())
     def delete_pipeline(self, anew):
         self.kubernetes.delete_pipeline()
         if anew:
-            self.kubernetes.create_pipeline({"policy": {"maxRetries": 1}})
+            self.kubernetes.create_pipeline({"policy": {"maxRetries": 1}, **self.spec})
 
     @precondition(lambda self: self.kubernetes.pipeline is None)
     @rule()
     def create_pipeline(self):
-        self.kubernetes.create_pipeline({"policy": {"ttlSecondsAfterFinished": 600}})
+        self.kubernetes.create_pipeline({"policy": {"ttlSecondsAfterFinished": 600}, **self.spec})
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 
     @invariant()
-    def at_most_one_pod_trains(self):
-        assert len(self.kubernetes.live_pods()) <= 1
+    def at_most_one_pod_of_a_number_trains(self):
+        numbers = [index_of(pod) for pod in self.kubernetes.live_pods()]
+        assert len(numbers) == len(set(numbers))
 
     def teardown(self):
         """However it came, once everything is heard and every wait is over, a restart finds nothing to do."""
@@ -202,7 +208,10 @@ class Life(RuleBasedStateMachine):
         if job is None or not owned_by(job, uid) or "deletionTimestamp" in job["metadata"]:
             return
         assert (job_end(job) is not None) == (verdict["status"] != "Unknown"), "one has ended and the other has not"
-        recorded = {attempt["uid"]: attempt for attempt in status.get("attempts", ())}
+        self._check_attempts(status.get("attempts", ()))
+
+    def _check_attempts(self, attempts):
+        recorded = {attempt["uid"]: attempt for attempt in attempts}
         for name, pod in self.kubernetes.pods.items():
             if ended(pod) or pod in self.kubernetes.running_pods():
                 assert name in recorded or len(recorded) == 10, f"{name} is not recorded"
@@ -211,6 +220,26 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=50, stateful_step_count=40)
 TestLife = Life.TestCase
+
+
+class LifeTogether(Life):
+    """The same of pods that train together."""
+
+    spec: ClassVar = {"resources": {"nodes": 3}}
+
+    def _check_attempts(self, attempts):
+        """Who runs is of the newest attempt, which goes on, and who is of one that has ended runs no more."""
+        running = {pod["metadata"]["uid"] for pod in self.kubernetes.running_pods()}
+        if running:
+            assert "endTime" not in attempts[0]
+            assert running <= set(attempts[0]["members"])
+        for attempt in attempts[1:]:
+            assert "endTime" in attempt
+            assert not running & set(attempt.get("members", ()))
+
+
+LifeTogether.TestCase.settings = settings(max_examples=50, stateful_step_count=40)
+TestLifeTogether = LifeTogether.TestCase
 
 
 FATES = st.lists(st.sampled_from([74, 75, 137, 135, "oom", "evicted"]), max_size=5)

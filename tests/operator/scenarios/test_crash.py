@@ -43,6 +43,19 @@ IS_SUSPENDED = [
     "patch trainingpipelines/status",  # Completed
     "create events",
 ]
+STARTS_ANEW = [
+    "create services",
+    "create jobs",
+    "patch trainingpipelines/status",  # Starting
+    "patch trainingpipelines/status",  # Running
+    "patch trainingpipelines/status",  # Retrying
+    "create pods/eviction",
+    "create events",
+    "patch trainingpipelines/status",  # Starting
+    "patch trainingpipelines/status",  # Running
+    "patch trainingpipelines/status",  # Completed
+    "create events",
+]
 
 
 def fails_once(world, name):
@@ -79,14 +92,30 @@ def is_suspended(world, name):
     return world.becomes("Completed", name=name)
 
 
+def starts_anew(world, name):
+    """One of two pods that train together is killed; the other one is taken away for it, and both are replaced."""
+    world.submit(name, resources={"nodes": 2}, backend="pytorch")
+    world.becomes("Starting", name=name)
+    first, second = world.run_together(name, 2)
+    job = world.job(name)["metadata"]["uid"]
+    world.ends(second, 137)
+    world.is_taken_away(first)
+    again = world.run_together(name, 2, after=(first, second))
+    assert world.job(name)["metadata"]["uid"] == job
+    world.ends(again[0], 0)
+    world.is_taken_away(again[1])
+    return world.becomes("Completed", name=name)
+
+
 # Jobs, failures, and how each attempt ended: nobody knows it of a pod that went while there was no operator.
 ENDS = {
     fails_once: (1, 1, [{74}, {0}]),
     is_suspended: (2, 0, [{143, None}, {0}]),
+    starts_anew: (1, 1, [{137}, {0}]),
 }
-LIVES = {fails_once: FAILS_ONCE, is_suspended: IS_SUSPENDED}
-# Both lives begin and end alike; of the second one only what lies between is gone through.
-NUMBERS = {fails_once: range(1, 10), is_suspended: range(4, 11)}
+LIVES = {fails_once: FAILS_ONCE, is_suspended: IS_SUSPENDED, starts_anew: STARTS_ANEW}
+# All lives begin and end alike; of the others only what is not in the first one is gone through.
+NUMBERS = {fails_once: range(1, 10), is_suspended: range(4, 11), starts_anew: [1, 2, 4, 5, 6, 7]}
 DEATHS = [
     pytest.param(live, number, death, id=f"{live.__name__} {number} {LIVES[live][number - 1]}, killed {death}")
     for live, numbers in NUMBERS.items()

@@ -39,6 +39,14 @@ def test_what_is_asked_is_allowed_and_what_is_allowed_is_asked(world):
     world.rest.do("POST", jobs, {"metadata": {"name": "taken"}, "spec": {"suspend": True, "template": template}})
     world.submit("taken")
     world.becomes("Pending", name="taken", says="is not feedline's")
+    # Pods that train together, the Service of which is there already when their Job is made anew.
+    world.submit("both", resources={"nodes": 2})
+    one, other = world.run_together("both", 2)
+    world.ends(one, 74)
+    world.is_taken_away(other)
+    world.change("both", suspend=True)
+    world.becomes("Suspended", name="both")
+    world.change("both", suspend=False)
     world.ends(world.runs("tries", after=(first,)), 0)
     world.disappears("pipeline", "tries")
 
@@ -51,6 +59,7 @@ def test_what_is_asked_is_allowed_and_what_is_allowed_is_asked(world):
         return {(each.group, each.resource, each.verb) for each in records(begin)}
 
     eventually(lambda: ("", "events", "list") in walked(), "the Events are read", 90)
+    eventually(lambda: ("", "services", "get") in walked(), "the Service is read", 90)
     # Its watches, and its Lease, began before the test.
     began = {
         (each.group, each.resource, each.verb)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from mergepatch import merge
 
-from feedline.contract import API_GROUP, API_VERSION, CONTAINER, KIND, LABEL_PIPELINE
+from feedline.contract import API_GROUP, API_VERSION, CONTAINER, KIND, LABEL_INDEX, LABEL_PIPELINE
 from feedline_operator.reconcile import Policy
 
 CREATED = datetime(2026, 1, 1, 10, 0, 0, tzinfo=UTC)
@@ -139,6 +139,7 @@ def job(*, started=2, suspended=None, failed=None, ended=None, deleting=None, fo
 def pod(
     *,
     name="a",
+    index=0,
     created=3,
     running=None,
     waiting=None,
@@ -158,6 +159,8 @@ def pod(
 
     Parameters
     ----------
+    index
+        Its number in its Job.
     running
         Since when its container runs or ran.
     waiting
@@ -202,12 +205,12 @@ def pod(
         status["containerStatuses"] += [{"name": each, "state": running_on} for each in beside]
         status["phase"] = "Running"
     metadata = {
-        "name": f"digits-0-{name}",
+        "name": f"digits-{index}-{name}",
         "namespace": "team",
         "uid": f"pod-{name}",
         "resourceVersion": "3",
         "creationTimestamp": at(created),
-        "labels": {LABEL_PIPELINE: "digits"},
+        "labels": {LABEL_PIPELINE: "digits", LABEL_INDEX: str(index)},
         "ownerReferences": [owner(of, "Job")],
     }
     if deleting is not None:

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from mergepatch import merge
 
-from feedline.contract import CONTAINER, LABEL_PIPELINE
+from feedline.contract import CONTAINER, LABEL_INDEX, LABEL_PIPELINE
+from feedline_operator.reconcile.observed import index_of
 from simulation.documents import CREATED, PIPELINE, SPEC, owner
 
 KEY = ("team", "digits")
@@ -29,6 +30,9 @@ class Kubernetes:
         self.pipeline = None
         self.job = None
         self.pods = {}
+        self.services = set()
+        self._done = set()  # indexes that have succeeded
+        self._failed = {}  # failures by index
         self._version = 0
         self._names = 0
         # Pods that ended and that the Job controller has not counted.
@@ -69,10 +73,27 @@ class Kubernetes:
         if self.job is not None:
             self.delete_job()
 
+    def create_service(self, body):
+        """Create the Service."""
+        name = body["metadata"]["name"]
+        if name in self.services:
+            raise ConflictError
+        self.services.add(name)
+
+    def evict_pod(self, uid):
+        """Take a pod away by the Eviction API, as the operator does."""
+        pod = self.pods.get(uid)
+        if pod is None:
+            raise ConflictError
+        self._disrupt(pod)
+        self._tell("MODIFIED", "pod", pod)
+        self.delete_pod(pod)
+
     def create_job(self, body):
         """Create the Job and return it."""
         if self.job is not None:
             raise ConflictError
+        self._done, self._failed = set(), {}
         self.job = copy.deepcopy(body)
         self.job["metadata"] |= {"uid": self._name("job"), "creationTimestamp": self.time()}
         self.job["status"] = {}
@@ -127,15 +148,18 @@ class Kubernetes:
 
     def evict(self, pod, code=143):
         """Take a pod away, whether its container runs or not."""
-        pod["status"].setdefault("conditions", []).append(
-            {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
-        )
+        self._disrupt(pod)
         if "running" in self._state(pod):
             self.end(pod, code)
         else:
             pod["status"]["phase"] = "Failed"
             self._uncounted.append(pod)
             self._tell("MODIFIED", "pod", pod)
+
+    @staticmethod
+    def _disrupt(pod):
+        found = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        pod["status"].setdefault("conditions", []).append(found)
 
     def confirm(self, pod):
         """Confirm the end of a pod that is being deleted."""
@@ -175,8 +199,10 @@ class Kubernetes:
             if "startTime" not in status:
                 status["startTime"] = self.time()
                 status["conditions"] = []
-            if not active:
-                self._create_pod()
+            taken = self._done | {index_of(pod) for pod in active}
+            for index in range(job["spec"]["completions"]):
+                if index not in taken:
+                    self._create_pod(index)
         if job != before:
             self._tell("MODIFIED", "job", job)
 
@@ -190,24 +216,35 @@ class Kubernetes:
             if pod["metadata"]["ownerReferences"][0]["uid"] != self.job["metadata"]["uid"]:
                 continue
             if pod["status"]["phase"] == "Succeeded":
-                self.job["status"]["succeeded"] = 1
-                self._set_condition("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
-                return
+                self._done.add(index_of(pod))
+                self.job["status"]["succeeded"] = len(self._done)
+                if index_of(pod) == 0:
+                    self._end("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
+                    return
+                continue
             spec, status = self.job["spec"], self.job["status"]
             disrupted = any(entry["type"] == "DisruptionTarget" for entry in pod["status"].get("conditions", ()))
             if disrupted:
                 continue
             status["failed"] = status.get("failed", 0) + 1
+            index = index_of(pod)
+            self._failed[index] = self._failed.get(index, 0) + 1
             rules = spec["podFailurePolicy"]["rules"]
             if code in rules[1]["onExitCodes"]["values"]:
                 text = f"Container trainer for pod team/{pod['metadata']['name']} failed with exit code {code} matching FailJob rule at index 1"
-                self._set_condition("Failed", "PodFailurePolicy", text)
+                self._end("Failed", "PodFailurePolicy", text)
                 return
-            if status["failed"] > spec["backoffLimitPerIndex"]:
+            if self._failed[index] > spec["backoffLimitPerIndex"]:
                 text = "Job has exceeded the specified maximal number of failed indexes"
-                self._set_condition("Failed", "MaxFailedIndexesExceeded", text)
+                self._end("Failed", "MaxFailedIndexesExceeded", text)
                 return
             self._tell("MODIFIED", "job", self.job)
+
+    def _end(self, kind, reason, message):
+        """End the Job, and what still runs of it."""
+        self._set_condition(kind, reason, message)
+        for pod in [pod for pod in self.pods.values() if not _over(pod)]:
+            self.delete_pod(pod)
 
     def _set_condition(self, kind, reason, message):
         entry = {"type": kind, "status": "True", "reason": reason, "message": message}
@@ -217,14 +254,14 @@ class Kubernetes:
     def _job_ended(self):
         return any(entry["type"] in {"Complete", "Failed"} for entry in self.job["status"].get("conditions", ()))
 
-    def _create_pod(self):
+    def _create_pod(self, index):
         name = self._name("pod")
         metadata = {
-            "name": f"digits-0-{name}",
+            "name": f"digits-{index}-{name}",
             "namespace": "team",
             "uid": name,
             "creationTimestamp": self.time(),
-            "labels": {LABEL_PIPELINE: "digits"},
+            "labels": {LABEL_PIPELINE: "digits", LABEL_INDEX: str(index)},
             "ownerReferences": [owner(self.job["metadata"]["uid"], "Job")],
         }
         self.pods[name] = {"metadata": metadata, "spec": {}, "status": {"phase": "Pending"}}
