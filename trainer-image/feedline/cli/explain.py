@@ -24,7 +24,7 @@ from feedline.cli.seen import (
     saved,
     verdict,
 )
-from feedline.contract import KIND
+from feedline.contract import KIND, MESHES
 
 Rule = Callable[[Seen], Explanation | None]
 
@@ -238,12 +238,30 @@ def _ended_unseen(seen: Seen) -> Explanation | None:
     )
 
 
+def _cannot_meet(seen: Seen) -> Explanation | None:
+    """Look for a mesh's proxy between pods that run and do not come to train."""
+    began = (seen.pipeline["status"].get("feed") or {}).get("steps")
+    if seen.pods_wanted == 1 or began or condition(seen.pipeline, "Succeeded")["reason"] != "Running":
+        return None
+    kinds = ("containers", "initContainers")
+    containers = {each["name"] for pod in seen.pods for kind in kinds for each in pod["spec"].get(kind, [])}
+    proxies = sorted(containers & MESHES.keys())
+    if not proxies:
+        return None
+    return Explanation(
+        f"All {seen.pods_wanted} pods of {seen.name} run and have not begun to train: container {proxies[0]}, which "
+        "something injected, may keep them from each other.",
+        f"Set spec.pod.annotations {MESHES[proxies[0]]}, which needs a suspension or a new pipeline.",
+    )
+
+
 def _running(seen: Seen) -> Explanation | None:
     if condition(seen.pipeline, "Succeeded")["reason"] != "Running":
         return None
     feed = seen.pipeline["status"].get("feed") or {}
     pod = current_pod(seen)
     where = f" on node {pod['spec']['nodeName']}" if pod and "nodeName" in pod["spec"] else ""
+    where = f" on {seen.pods_wanted} nodes" if seen.pods_wanted > 1 else where
     judged = verdict(feed)
     if not judged:
         bound = condition(seen.pipeline, "InputBound")
@@ -273,5 +291,6 @@ _RULES: Final[tuple[Rule, ...]] = (
     container_waits,
     starting,
     _ended_unseen,
+    _cannot_meet,
     _running,
 )

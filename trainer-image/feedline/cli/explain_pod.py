@@ -6,7 +6,7 @@ Each rule looks at one of these and says what is wrong and what to do, or is sil
 from typing import Final
 
 from feedline.cli.printable import sentence
-from feedline.cli.seen import Explanation, Object, Seen, advice_for, condition, current_pod, has_ended
+from feedline.cli.seen import Explanation, Object, Seen, advice_for, condition, current_pod, has_ended, subject
 
 
 def unreachable(seen: Seen) -> Explanation | None:
@@ -50,13 +50,12 @@ _UNSCHEDULABLE: Final = (
 def unschedulable(seen: Seen) -> Explanation | None:
     """Say why the scheduler finds no node for the pod."""
     pod = current_pod(seen)
-    scheduled = condition(pod, "PodScheduled") if pod else {}
-    if scheduled.get("status") != "False":
+    if pod is None or (scheduled := condition(pod, "PodScheduled"))["status"] != "False":
         return None
     # What the scheduler would have to preempt helps nobody, and is half of the message.
     message = scheduled["message"].partition(" preemption:")[0]
     return Explanation(
-        f"{seen.name} waits for a node: {sentence(message) or scheduled['reason']}.",
+        f"{subject(seen, pod)} waits for a node: {sentence(message) or scheduled['reason']}.",
         advice_for(_UNSCHEDULABLE, message).format(namespace=seen.namespace),
     )
 
@@ -77,7 +76,9 @@ _WAITING: Final = {
 def container_waits(seen: Seen) -> Explanation | None:
     """Say why the kubelet cannot start the container."""
     pod = current_pod(seen)
-    for container in pod["status"].get("containerStatuses", []) if pod else []:
+    if pod is None:
+        return None
+    for container in pod["status"].get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting", {})
         reason = waiting.get("reason", "")
         if reason not in _WAITING:
@@ -86,5 +87,6 @@ def container_waits(seen: Seen) -> Explanation | None:
             sentence(waiting.get("message", ""))
             or f"image {container.get('image') or seen.pipeline['spec'].get('image')}"
         )
-        return Explanation(f"{seen.name} cannot start, {reason}: {message}.", _WAITING[reason].format(name=seen.name))
+        told = f"{subject(seen, pod)} cannot start, {reason}: {message}."
+        return Explanation(told, _WAITING[reason].format(name=seen.name))
     return None

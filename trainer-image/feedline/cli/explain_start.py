@@ -20,6 +20,7 @@ from feedline.cli.seen import (
     has_ended,
     is_held_elsewhere,
     is_warning,
+    subject,
 )
 from feedline.contract import FOLLOWING_EVENTS, LABEL_PIPELINE
 
@@ -44,18 +45,18 @@ def starting(seen: Seen) -> Explanation | None:
     pod = current_pod(seen)
     if pod is None or pod["status"].get("phase") != "Pending" or "nodeName" not in pod["spec"]:
         return None
-    name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
+    name, node, who = pod["metadata"]["name"], pod["spec"]["nodeName"], subject(seen, pod)
     events = events_about(seen, pod)
     if not events:
-        return Explanation(f"{seen.name} is starting: pod {name} has just come to node {node}.")
+        return Explanation(f"{who} is starting: pod {name} has just come to node {node}.")
     event = _cause(events, pod) or events[0]
     reason, message = event.get("reason", ""), _message(event)
     if not is_warning(event):
-        return Explanation(f"{seen.name} is starting on node {node}: {sentence(message)}.")
+        return Explanation(f"{who} is starting on node {node}: {sentence(message)}.")
     if is_held_elsewhere(event):
         return _held_elsewhere(seen, pod, message)
     advice = advice_for(_MOUNTS, f"{message} {reason}").format(namespace=seen.namespace)
-    return Explanation(f"{seen.name} cannot start on node {node}, {reason}: {sentence(message)}.", advice)
+    return Explanation(f"{who} cannot start on node {node}, {reason}: {sentence(message)}.", advice)
 
 
 def _message(event: Object) -> str:
@@ -108,9 +109,9 @@ def _held_elsewhere(seen: Seen, pod: Object, message: str) -> Explanation:
         own = set.union(*map(_claims, holders)) & own
     others = sorted({_pipeline(each) for each in holders} - {"", seen.name})
     users = f", where {_users(names, others)}" if names else ""
+    told = f"{subject(seen, pod)} cannot start on node {node}: {_volume(seen, own, message)} is attached to {where}"
     return Explanation(
-        f"{seen.name} cannot start on node {node}: {_volume(seen, own, message)} is attached to {where}{users}, and "
-        "ReadWriteOnce allows one node.",
+        f"{told}{users}, and ReadWriteOnce allows one node.",
         _remedy(seen, names, others, message),
     )
 
@@ -142,6 +143,8 @@ def _users(pods: Sequence[str], pipelines: Sequence[str]) -> str:
 
 
 def _remedy(seen: Seen, pods: Sequence[str], pipelines: Sequence[str], message: str) -> str:
+    if seen.pods_wanted > 1 and set(pods) <= {pod["metadata"]["name"] for pod in seen.pods}:
+        return "Pods on several nodes need a ReadWriteMany claim; with this one, take resources.nodes 1."
     if pipelines:
         end = f"feedline delete {pipelines[0]} -n {seen.namespace}"
         return f"Wait for the end of {' and '.join(pipelines)}, or end it (`{end}`), or use a ReadWriteMany claim."

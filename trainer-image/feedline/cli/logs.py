@@ -12,7 +12,7 @@ import typer
 from feedline.cli.cluster import Object
 from feedline.cli.connection import ContextOption, KubeconfigOption, NameArgument, NamespaceOption, connect
 from feedline.cli.printable import line, sentence
-from feedline.cli.seen import condition
+from feedline.cli.seen import condition, has_ended, index_of
 from feedline.contract import CONTAINER
 from feedline.errors import InputMissingError, UsageError
 
@@ -85,7 +85,10 @@ def _choose(pipeline: Object, pods: Sequence[Object], index: int | None, *, prev
 def known_attempts(pipeline: Object, pods: Sequence[Object]) -> list[Attempt]:
     """Return the attempts, the newest first: those of the status, and pods that the operator has not seen yet."""
     told = (pipeline.get("status") or {}).get("attempts") or []
-    known = {each.get("uid") for each in told}
+    known = {uid for each in told for uid in (each.get("uid"), *each.get("members", ()))}
+    is_one = pipeline["spec"].get("resources", {}).get("nodes", 1) == 1
+    # Of several that train together the first tells of all; some that have ended are of attempts that others began.
+    pods = pods if is_one else [pod for pod in pods if index_of(pod) == 0 and not has_ended(pod)]
     new = [pod["metadata"] for pod in pods if pod["metadata"]["uid"] not in known]
     new.sort(key=lambda metadata: str(metadata["creationTimestamp"]))
     first = told[0]["index"] + 1 if told else 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedline.cli.printable import sentence
+from feedline.contract import LABEL_INDEX
 
 Object = Mapping[str, Any]
 
@@ -48,6 +49,11 @@ class Seen:
     nodes: Mapping[str, Object] = field(default_factory=dict)
     neighbours: Sequence[Object] | None = ()
     server_version: tuple[int, int] | None = None
+
+    @property
+    def pods_wanted(self) -> int:
+        """How many pods train together."""
+        return int(self.pipeline.get("spec", {}).get("resources", {}).get("nodes", 1))
 
 
 @dataclass(frozen=True)
@@ -110,9 +116,35 @@ def has_ended(pod: Object) -> bool:
 
 
 def current_pod(seen: Seen) -> Object | None:
-    """Return the newest pod that has not ended and is not being deleted."""
+    """Return the newest pod that has not ended and is not being deleted.
+
+    Of several that train together it is one that waits, best one of whose wait something is known.
+    """
     live = [pod for pod in seen.pods if not has_ended(pod) and "deletionTimestamp" not in pod["metadata"]]
+    if seen.pods_wanted > 1:
+        return max(live, key=_how_much_it_waits, default=None)
     return max(live, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+
+
+def _how_much_it_waits(pod: Object) -> tuple[bool, bool, int]:
+    waits = [each.get("state", {}).get("waiting", {}) for each in pod["status"].get("containerStatuses", [])]
+    is_told = condition(pod, "PodScheduled")["status"] == "False" or any(
+        wait.get("reason", "ContainerCreating") not in ("ContainerCreating", "PodInitializing") for wait in waits
+    )
+    return is_told, pod["status"].get("phase") != "Running", -index_of(pod)
+
+
+def index_of(pod: Object) -> int:
+    """Return the number of a pod in its Job."""
+    return int(pod["metadata"].get("labels", {}).get(LABEL_INDEX) or 0)
+
+
+def subject(seen: Seen, pod: Object) -> str:
+    """Return of whom a sentence about a pod speaks: the pipeline, or that pod and how many of the others run."""
+    if seen.pods_wanted == 1:
+        return seen.name
+    running = [each for each in seen.pods if each["status"].get("phase") == "Running" and each is not pod]
+    return f"{len(running)} of {seen.pods_wanted} pods of {seen.name} run; {pod['metadata']['name']}"
 
 
 def events_about(seen: Seen, about: Object) -> list[Object]:
