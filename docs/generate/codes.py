@@ -19,9 +19,11 @@ from feedline_operator.reconcile.attempts import OUT_OF_MEMORY
 
 EXIT_MEANINGS = {
     ExitCode.OK: "The training reached its limit, or the training function returned early.",
-    ExitCode.TEMPORARY: "It failed for a reason that may pass.",
+    ExitCode.TEMPORARY: "It failed for a reason that may pass. Of several processes: one hangs, or they lost "
+    "each other.",
     ExitCode.INTERRUPTED: "Ctrl-C: the step at hand is finished, checkpoint and report are written, then it ends.",
-    ExitCode.TERMINATED: "SIGTERM: the step at hand is finished, checkpoint and report are written, then it ends.",
+    ExitCode.TERMINATED: "SIGTERM: the step at hand is finished, checkpoint and report are written, then it ends. Of "
+    "several pods also those that are taken away with one that has ended.",
 }
 """What the errors' own docstrings do not say."""
 
@@ -39,12 +41,15 @@ EXIT_REMEDIES = {
 }
 
 STATES = {
-    outcome.PENDING: "There is no pod yet, or no node takes it. The message says which, in Kubernetes' own words.",
+    outcome.PENDING: "There is no pod yet, or no node takes it; of several nodes, while others may run. The message "
+    "says which, in Kubernetes' own words.",
     outcome.QUEUED: "The Job is suspended by a queue manager such as Kueue. `feedline why` asks the queue.",
-    outcome.STARTING: "The Job was created; its container does not run yet. The message says if something holds it up.",
-    outcome.RUNNING: "A container trains, or has just ended and Kubernetes is about to say how.",
+    outcome.STARTING: "The Job was created; its container does not run yet, or not those of all nodes. The message "
+    "says if something holds it up.",
+    outcome.RUNNING: "A container trains, of several nodes all of them run; or it has just ended and Kubernetes is "
+    "about to say how.",
     outcome.SUSPENDED: "`spec.suspend` is true: the Job is deleted, the node is free.",
-    outcome.RETRYING: "An attempt ended, and another one follows. The message says how it ended.",
+    outcome.RETRYING: "An attempt ended, and another one follows, with all pods anew. The message says how it ended.",
     outcome.IMAGE_PULL_FAILED: "The trainer's image or an image volume cannot be pulled; Kubernetes goes on trying.",
     outcome.COMPLETED: "The training is done. `status.report` has the final numbers.",
     outcome.STOPPED: "It was ended early by `spec.stop`, saved where it has an output. A success.",
@@ -54,7 +59,8 @@ STATES = {
     REASONS[ExitCode.ENVIRONMENT]: "The image lacks what the pipeline needs: exit code 78.",
     OUT_OF_MEMORY: "No retry is left, and the last attempt went over its memory limit.",
     outcome.RETRIES_EXHAUSTED: "No retry of `spec.policy.maxRetries` is left.",
-    outcome.START_DEADLINE_EXCEEDED: "No container ran within `spec.policy.startDeadlineSeconds`.",
+    outcome.START_DEADLINE_EXCEEDED: "No container ran within `spec.policy.startDeadlineSeconds`, or not those of all "
+    "nodes.",
     outcome.DEADLINE_EXCEEDED: "All attempts together took longer than `spec.policy.activeDeadlineSeconds`.",
     outcome.INTERNAL_ERROR: "The Job failed for a reason that feedline does not know.",
 }
@@ -120,6 +126,9 @@ BEFORE_STATES = """\
 
 The set is closed: there are no others. What to do is also what `feedline why NAME` says, which looks at the Job, the
 pod, the node and the queue as well.
+
+Of [several nodes](../how-to/several-gpus.md#several-nodes) the message says how many pods run, and which one waits for
+what: `3 of 4 pods run; NAME-2-x waits: …`. The reason is that of the pod that waits.
 """
 BEFORE_CAUSES = """\
 ## Causes
@@ -131,11 +140,13 @@ sentence of advice for this very run.
 ATTEMPTS = """\
 ## Reasons of an attempt
 
-`status.attempts` has one entry for each pod. Its reason is that of the [exit code](exit-codes.md); `{out_of_memory}`
-where the memory limit ended it, `Killed` where another signal did, `Deleted` where the pod was gone before its end was
-seen. Kubernetes' own word stands there where Kubernetes took the pod away, such as `EvictionByEvictionAPI`
+`status.attempts` has one entry for each pod, or one for all pods of several nodes: it is then about the pod that
+[began the end](../explanation/when-a-rank-dies.md). Its reason is that of the [exit code](exit-codes.md);
+`{out_of_memory}` where the memory limit ended it, `Killed` where another signal did, `Deleted` where the pod was gone
+before its end was seen. Kubernetes' own word stands there where Kubernetes took the pod away, such as
+`EvictionByEvictionAPI`
 ([the list](https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions)); such an attempt
-is not counted in `status.failures`.
+is not counted in `status.failures`, and of several nodes one that is `Deleted` is not either.
 """
 
 
