@@ -54,6 +54,10 @@ bench-cold: $(call installed,all)  ## measure data that do not fit into memory (
 bench-checkpoint: $(call installed,all)  ## measure what a checkpoint costs the training, beside what people use today (10 minutes)
 	.venv/bin/python benchmarks/checkpoint.py $(ARGS)
 
+.PHONY: bench-ranks
+bench-ranks: $(call installed,test)  ## measure processes that train together, beside torchrun alone (10 minutes)
+	.venv/bin/python benchmarks/ranks.py $(ARGS)
+
 operator_bench := PYTHONPATH=tests:benchmarks .venv/bin/python benchmarks/operator
 
 .PHONY: bench-operator

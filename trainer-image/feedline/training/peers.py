@@ -15,6 +15,7 @@ from feedline.contract import ENV_NODE, ExitCode, Report
 from feedline.errors import FeedlineError, StopTraining, TemporaryError, UsageError, UserFunctionError
 from feedline.manifest import Manifest
 from feedline.ranks import (
+    GONE,
     Agreement,
     Asked,
     Board,
@@ -256,8 +257,20 @@ class Peers:
 
     def _hold(self) -> None:
         due = time.monotonic() + _HOLD_SECONDS
-        while time.monotonic() < due and (self._folder is None or self._folder.stop_code() is None):
+        while time.monotonic() < due and not self._is_elsewhere():
+            if self._folder is not None and self._folder.stop_code() is not None:
+                return
             time.sleep(_LOOK_SECONDS)
+
+    def _is_elsewhere(self) -> bool:
+        """Return whether it is known that another machine began it: nothing on this one is waited for then."""
+        try:
+            if self._board.has([GONE]):
+                return True
+            culprit = int(self._board.read(_CULPRIT)) if self._board.has([_CULPRIT]) else self.place.rank
+        except (RuntimeError, OSError):  # the store is gone, and with it the first machine
+            return True
+        return culprit // self.place.local_world != self.place.rank // self.place.local_world
 
     def _why_lost(self, error: BaseException) -> FeedlineError:
         own = self._report().get("steps", 0)

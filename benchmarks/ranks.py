@@ -1,0 +1,161 @@
+"""Measure what several processes cost, and how they come back: ``python benchmarks/ranks.py``.
+
+Two nodes of two processes each are played on this machine: how soon all have stopped when one is gone, how soon the
+training goes on, and how many steps are done again. Then four ranks gather rows in processes of their own, beside four
+threads of one feed. Rounds visit everything in turn. Nothing is asserted: what is wanted is printed with the figure.
+"""
+
+import argparse
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import data
+import machine
+from gangs import BATCH, NODES, PROCESSES, SAVED_EVERY, WORLD, Disturbance, Feedline, Gang, Torchrun
+
+import feedline
+from feedline.contract import ExitCode
+from feedline.errors import FeedlineError
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_WAYS: Final[tuple[type[Gang], ...]] = (Feedline, Torchrun)
+_DISTURBANCES: Final = (
+    Disturbance("the last rank, by SIGKILL", signal.SIGKILL, is_whole_node=False),
+    Disturbance("the first node, by SIGKILL", signal.SIGKILL, is_whole_node=True),
+    Disturbance("the first node, by SIGTERM", signal.SIGTERM, is_whole_node=True),
+)
+_STEPS_BEFORE: Final = 40
+_FEED_ROWS, _FEED_BATCH, _FEED_SECONDS = 200_000, 1024, 4.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the results; return the exit code."""
+    parser = argparse.ArgumentParser(description="Measure several processes that train together.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
+    parser.add_argument("--gather", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=_ROOT / "benchmarks" / "results", help="folder of results")
+    options = parser.parse_args(arguments)
+    if options.gather:
+        folder, rank, begin = options.gather
+        print(gathered(Path(folder), int(rank), 1, float(begin)))
+        return ExitCode.OK
+    try:
+        result = measured(options.rounds)
+    except FeedlineError as error:
+        sys.stderr.write(f"feedline: {error}\n")
+        return error.exit_code
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "ranks.json").write_text(json.dumps(result, indent=1) + "\n")
+    text = table(result)
+    (options.out / "ranks.md").write_text(text)
+    print(text)
+    return ExitCode.OK
+
+
+def measured(rounds: int) -> dict[str, Any]:
+    """Return all that is measured."""
+    before = machine.describe()
+    found: dict[str, Any] = {"disturbed": {}, "feed": {"threads": [], "ranks": []}}
+    (_ROOT / ".cache").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-ranks-", dir=_ROOT / ".cache") as root:
+        rows = data.prepare(Path(root) / "rows", _FEED_ROWS)
+        for number in range(rounds):
+            for way in _WAYS:
+                _disturb(way(Path(root) / f"{way.__name__}-{number}"), found["disturbed"])
+            # Alone on the machine: nothing of the gangs is left.
+            found["feed"]["threads"].append(gathered(rows.folder, None, WORLD, time.time() + 1))
+            found["feed"]["ranks"].append(sum(_gathered_by_ranks(rows.folder)))
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": before,
+        "versions": machine.versions(),
+        "rounds": rounds,
+        **found,
+    }
+
+
+def _disturb(gang: Gang, found: dict[str, Any]) -> None:
+    try:
+        gang.start()
+        for by in _DISTURBANCES:
+            gang.wait_for_steps(_STEPS_BEFORE)
+            took = gang.disturbed(by)
+            found.setdefault(by.title, {}).setdefault(gang.title, []).append(took)
+            sys.stderr.write(f"{gang.title}, {by.title}: {took}\n")
+    finally:
+        gang.close()
+
+
+def gathered(folder: Path, rank: int | None, threads: int, begin: float) -> float:
+    """Return the rows per second that a feed gathers from some moment on, all of it or one rank's share."""
+    arrays = feedline.open_arrays({path.stem: path for path in sorted(folder.glob("*.npy"))})
+    place = {} if rank is None else {"rank": rank, "world": WORLD}
+    rows = 0
+    with feedline.Feed(arrays, batch_size=_FEED_BATCH, threads=threads, seed=1, **place) as feed:
+        batches = (batch for _ in iter(int, 1) for batch in feed)
+        next(batches)
+        time.sleep(max(0.0, begin - time.time()))
+        began = time.perf_counter()
+        while time.perf_counter() - began < _FEED_SECONDS:
+            rows += len(next(iter(next(batches).values())))
+        return rows / (time.perf_counter() - began)
+
+
+def _gathered_by_ranks(folder: Path) -> list[float]:
+    begin = time.time() + 3
+    command = [sys.executable, __file__, "--gather", str(folder)]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(begin)], stdout=subprocess.PIPE, text=True) for rank in range(WORLD)
+    ]
+    return [float(rank.communicate()[0]) for rank in ranks]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    here = result["machine"]
+    described = (
+        f"{NODES} nodes of {PROCESSES} processes each, played on one machine: PyTorch's DDP over gloo, batches of "
+        f"{BATCH}, a step of 20 ms and more, saved every {SAVED_EVERY} steps. What is around them does its part at "
+        "once: the ten seconds for which Kubernetes' Job controller waits, and pods, come on top for feedline. "
+        f"Rounds: {result['rounds']}, medians (least to most); {result['date']}, {here['cpus']:g} CPUs of "
+        f"{here['cpu']}, {here['kernel']}, load {here['load']}; "
+        f"{', '.join(f'{name} {number}' for name, number in result['versions'].items())}."
+    )
+    lines = [
+        "# What several processes cost, and how they come back",
+        "",
+        described,
+        "",
+        "| what is ended | way | all others have stopped, s | the first new step, s | steps done again |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for title, ways in result["disturbed"].items():
+        for way, rounds in ways.items():
+            cells = [_cell([each[key] for each in rounds]) for key in ("stopped", "goesOn", "stepsLost")]
+            lines.append(f"| {title} | {way} | {' | '.join(cells)} |")
+    feed = result["feed"]
+    ratios = [ranks / threads for ranks, threads in zip(feed["ranks"], feed["threads"], strict=True)]
+    told = (
+        f"Rows per second of {WORLD} ranks in processes of their own, with a thread each, by those of one feed with "
+        f"{WORLD} threads, from the page cache: **{_cell(ratios)}** (wanted: at least 0.9; the feed: "
+        f"{_cell([rate / 1e6 for rate in feed['threads']])} million rows/s)."
+    )
+    lines += ["", told]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: Sequence[float]) -> str:
+    return f"{statistics.median(found):.3g} ({min(found):.3g} to {max(found):.3g})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
