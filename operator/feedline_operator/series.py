@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from feedline_operator.reconcile import times
 from feedline_operator.reconcile.conditions import INPUT_BOUND, SUCCEEDED
-from feedline_operator.reconcile.observed import condition
+from feedline_operator.reconcile.observed import condition, nodes_of
 from feedline_operator.store import Store, key_of
 
 Object = Mapping[str, Any]
@@ -75,7 +75,7 @@ class _Families:
             "Constant 1; joins a pod with its pipeline.",
             labels=["namespace", "job_name", "pod"],
         )
-        self.accelerators = _gauge("accelerators", "Accelerators that the pipeline asks for.", "resource")
+        self.accelerators = _gauge("accelerators", "Accelerators that the pipeline asks for, of all pods.", "resource")
         self.reason = _gauge("status_reason", "Constant 1; reason is the state, as in kubectl get.", "reason")
         self.created = _gauge("created_timestamp_seconds", "When the pipeline was created, in Unix time.")
         self.started = _gauge("start_timestamp_seconds", "When its first Job was started, in Unix time.")
@@ -104,7 +104,8 @@ class _Families:
         for pod in self._store.pods(key_of("pipeline", pipeline)):
             self.pod.add_metric([*labels[:2], pod["metadata"]["name"]], 1)
         if accelerator := spec.get("resources", {}).get("accelerator"):
-            self.accelerators.add_metric([*labels, accelerator["resourceName"]], accelerator["count"])
+            count = accelerator["count"] * nodes_of(pipeline)
+            self.accelerators.add_metric([*labels, accelerator["resourceName"]], count)
         reason = (condition(pipeline, SUCCEEDED) or {"reason": "Pending"})["reason"]
         self.reason.add_metric([*labels, reason], 1)
         for family, time in (

@@ -54,6 +54,15 @@ def test_with_a_name_it_tells_state_progress_verdict_attempts_and_conditions(fee
     assert "\x1b" not in shown
 
 
+def test_of_several_nodes_it_tells_how_many_run_and_whose_wait_is_everybody_s(feedline, digits, standins):
+    ranks = {"world": 8, "slowest": 5, "node": "gpu-7", "waitPermille": 311, "othersPermille": 20}
+    told = {"world": 8, "nodes": 2, "nodesRunning": 1}
+    standins.status(digits, "Running", feed={**FEED, "ranks": ranks}, ranks=told, attempts=ATTEMPTS)
+    shown = feedline("status", digits).output
+    assert "1 of 2 run, for 8 processes" in shown
+    assert "rank 5 on node gpu-7 waits 31 %, the others at most 2 %" in shown
+
+
 def test_json_is_the_object_of_the_cluster(feedline, digits):
     assert json.loads(feedline("status", digits, "--json").output)["metadata"]["name"] == digits
     assert [each["metadata"]["name"] for each in json.loads(feedline("status", "--json").output)] == [digits]

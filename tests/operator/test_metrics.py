@@ -94,7 +94,7 @@ def test_every_series_of_a_pipeline_and_its_values(exported):
     store, _, text = exported
     spec = {
         "image": "mine.example/trainer:2",
-        "resources": {"accelerator": {"resourceName": "nvidia.com/gpu", "count": 2}},
+        "resources": {"nodes": 3, "accelerator": {"resourceName": "nvidia.com/gpu", "count": 2}},
     }
     store.put("pipeline", pipeline(conditions=TURNED, status=DONE, spec=spec))
     store.put("pod", pod(running=5, exit=0, ended=60))
@@ -115,7 +115,7 @@ def test_every_series_of_a_pipeline_and_its_values(exported):
     assert samples(text(), "feedline_pipeline_report_samples_per_second") == {by(*labels): 900}
     assert samples(text(), "feedline_pipeline_report_feed_samples_per_second") == {by(*labels): 1100}
     assert samples(text(), "feedline_pipeline_report_model_samples_per_second") == {by(*labels): 5200}
-    assert samples(text(), "feedline_pipeline_accelerators") == {by(*labels, "nvidia.com/gpu"): 2}
+    assert samples(text(), "feedline_pipeline_accelerators") == {by(*labels, "nvidia.com/gpu"): 6}
     assert samples(text(), "feedline_pipeline_report_batch_fetch_seconds")[by(*labels, "p99")] == 0.0003
     assert samples(text(), "feedline_pipeline_report_step_seconds") == {by(*labels, "p50"): 0.001}
     assert samples(text(), "feedline_pipelines") == {by("team", "Completed"): 1}

@@ -60,6 +60,7 @@ def _described(pipeline: Object, now: datetime) -> Iterator[str]:
     numbers = told.get("report") or told.get("feed") or {}
     facts = [
         ("state", f"{succeeded['reason']}: {sentence(succeeded['message'])}"),
+        ("nodes", _nodes(told)),
         ("created", _ago(metadata["creationTimestamp"], now)),
         ("started", _ago(told.get("startTime"), now)),
         ("completed", _ago(told.get("completionTime"), now)),
@@ -88,6 +89,11 @@ def _described(pipeline: Object, now: datetime) -> Iterator[str]:
     )
 
 
+def _nodes(told: Object) -> str:
+    ranks = told.get("ranks") or {}
+    return f"{ranks['nodesRunning']} of {ranks['nodes']} run, for {ranks['world']} processes" if ranks else ""
+
+
 def _numbers(numbers: Object, now: datetime) -> Iterator[tuple[str, str]]:
     from feedline.units import rate
 
@@ -98,6 +104,11 @@ def _numbers(numbers: Object, now: datetime) -> Iterator[tuple[str, str]]:
     if "waitPermille" in numbers:
         yield "waiting", f"{numbers['waitPermille'] / 10:.0f} %"
     yield from (numbers.get("values") or {}).items()
+    ranks = numbers.get("ranks") or {}
+    if {"slowest", "waitPermille", "othersPermille"} <= ranks.keys():
+        where = f" on node {sentence(ranks['node'])}" if "node" in ranks else ""
+        others = f"the others at most {ranks['othersPermille'] / 10:.0f} %"
+        yield "slowest", f"rank {ranks['slowest']}{where} waits {ranks['waitPermille'] / 10:.0f} %, {others}"
     yield "verdict", verdict(numbers)
     yield "advice", (numbers.get("verdict") or {}).get("advice", "")
     yield "seen", _ago(numbers.get("observedTime"), now)
