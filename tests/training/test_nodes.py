@@ -214,7 +214,6 @@ def undisturbed(gang, steps):
 
 FAULTS = {
     # what rank 1 does behind its fourth step: which pod ends by itself, how, and what it says
-    "raises": ("1 / 0", 1, 70, "rank 1: ZeroDivisionError: division by zero"),
     "hangs": (
         "time.sleep(3600)",
         1,
@@ -227,12 +226,6 @@ FAULTS = {
         0,
         70,
         "rank 0 waits in step 5 for ranks that came to their end (rank 1 after 4 steps)",
-    ),
-    "is killed": (
-        "os.kill(os.getpid(), 9)",
-        1,
-        137,
-        "rank 1 was ended by SIGKILL",
     ),
     "hides that it has lost the others": (
         "exec('try: run.mean(1)\\nexcept Exception: raise ValueError(\"mine\")') if run.rank == 0 else os._exit(3)",
@@ -260,7 +253,7 @@ def test_only_the_pod_that_began_it_ends_and_says_so(fault, pods):
     ended, seconds = gang.take_away(1 - index)
     assert ended == gang.report(1 - index)["exitCode"] == 143, gang.log(1 - index)
     assert seconds < PATIENCE / 4
-    assert gang.logs().count("Traceback") == (fault == "raises"), gang.logs()
+    assert "Traceback" not in gang.logs(), gang.logs()
 
 
 def test_a_pod_that_waits_for_others_says_for_whom_and_can_be_taken_away(pods):
