@@ -49,6 +49,7 @@ from feedline_operator.store import Key, Store
 from feedline_operator.untrusted import clean
 
 COMPONENT: Final = "feedline-operator"
+_REMEMBERED: Final = 4096
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Workers:
         self._instance = instance
         self._clock = clock
         self._events = EventReader(cluster)
+        self._evicted: dict[str, None] = {}  # uids, in the order in which they were
 
     async def run(self, count: int) -> None:
         """Look at every pipeline, then at those that change, until cancelled."""
@@ -162,8 +164,7 @@ class Workers:
                 case CreateService(body):
                     await self._create_service(key, body)
                 case EvictPod(name, uid):
-                    with contextlib.suppress(GoneError, StaleError):
-                        await self._cluster.evict_pod(key.namespace, name, uid)
+                    await self._evict(key, name, uid)
                 case CreateJob(body):
                     self._store.put("job", await self._create_job(key, body))
                     # The first status is that of the created Job.
@@ -174,6 +175,16 @@ class Workers:
                 case DeletePipeline(uid, version):
                     with contextlib.suppress(GoneError):
                         await self._cluster.delete_pipeline(*key, uid, version)
+
+    async def _evict(self, key: Key, name: str, uid: str) -> None:
+        # News of it may be late, and the next look would ask for it once more.
+        if uid in self._evicted:
+            return
+        with contextlib.suppress(GoneError, StaleError):
+            await self._cluster.evict_pod(key.namespace, name, uid)
+        self._evicted[uid] = None
+        while len(self._evicted) > _REMEMBERED:
+            del self._evicted[next(iter(self._evicted))]
 
     async def _create_service(self, key: Key, body: Any) -> None:
         try:

@@ -10,6 +10,7 @@ from feedline_operator.reconcile.observed import (
     Object,
     Observed,
     container_state,
+    controller,
     deleting,
     ended,
     holds,
@@ -103,10 +104,16 @@ def sort(observed: Observed, now: datetime) -> View:
     own = job if job is not None and owned_by(job, pipeline["metadata"]["uid"]) else None
     current = own if own is not None and not deleting(own) else None
     known = {uid for attempt in status.get("attempts", ()) for uid in (attempt.get("uid"), *attempt.get("members", ()))}
-    # Pods of a Job that is gone are known by the status, which names it until it has seen their end.
+    # News that a Job is gone may come before that of its pods, which are then known by its name.
     jobs = [uid for uid in (status.get("job", {}).get("uid"), own["metadata"]["uid"] if own else None) if uid]
     pods = sorted(
-        (pod for pod in observed.pods if pod["metadata"]["uid"] in known or any(owned_by(pod, uid) for uid in jobs)),
+        (
+            pod
+            for pod in observed.pods
+            if pod["metadata"]["uid"] in known
+            or any(owned_by(pod, uid) for uid in jobs)
+            or ("gone" in pod and _is_of_a_job_of(pod, pipeline))
+        ),
         key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]),
     )
     of_job = tuple(pod for pod in pods if own is not None and owned_by(pod, own["metadata"]["uid"]))
@@ -126,6 +133,13 @@ def sort(observed: Observed, now: datetime) -> View:
         attempts=updated,
         accounts=settle(status, current, _running_since(of_job, current, nodes), now, failures),
     )
+
+
+def _is_of_a_job_of(pod: Object, pipeline: Object) -> bool:
+    """Return whether a pod is of a Job that this pipeline has had, and not of an earlier pipeline of its name."""
+    owner, metadata = controller(pod), pipeline["metadata"]
+    is_younger = pod["metadata"]["creationTimestamp"] >= metadata["creationTimestamp"]
+    return owner is not None and (owner["kind"], owner["name"]) == ("Job", metadata["name"]) and is_younger
 
 
 def _is_leaving(job: Object | None) -> bool:

@@ -1,6 +1,7 @@
 """Suspension: by the pipeline's own field, which takes the Job away, and by others, whose business it is."""
 
 import pytest
+from cluster.kubelet import now
 from cluster.operators import eventually
 
 
@@ -18,7 +19,9 @@ def test_suspended_from_the_start_it_has_no_job_until_it_is_resumed(world):
 def test_suspended_before_its_pod_ran_it_starts_anew(world):
     world.submit()
     first = world.pod_of()
-    world.becomes("Starting")
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    world.kubelet.write(first, phase="Pending", conditions=[{**condition, "lastTransitionTime": now()}])
+    world.becomes("Pending", says="No node takes the pod")  # so that it has been seen
     world.change(suspend=True)
     world.becomes("Suspended")
     world.disappears("job")
@@ -97,6 +100,8 @@ def test_a_job_that_somebody_else_suspends_is_left_alone_until_it_is_released(wo
     eventually(lambda: not world.job()["status"].keys() & {"startTime", "active"}, "the Job is stopped")
     selector = {"nodeSelector": {"pool": "a"}}
     world.change_job(template={"spec": selector})
+    # A slow Job controller may have made the pod behind the suspension, and has to take that away first.
+    eventually(lambda: all("deletionTimestamp" in pod["metadata"] for pod in world.pods()), "its pods are told to go")
     # Before it is released: the new pod may be there at once.
     before = tuple(world.pods())
     released = world.change_job(suspend=False)
