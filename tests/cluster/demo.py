@@ -20,8 +20,8 @@ from cluster.node import NodeCluster
 NAMESPACE = "demo"
 EXAMPLE = chart.ROOT / "examples" / "digits" / "pipeline.yaml"
 # Long enough for a person to see it go on, and a place to go on from.
-EPOCHS = 150
-KILLED_BEYOND = 2000
+EPOCHS = 60
+KILLED_BEYOND = 800
 CHANGES = {
     "resources": {"nodes": 2, "processes": 2},
     "output": {"persistentVolumeClaim": {"claimName": "runs"}},

@@ -158,7 +158,8 @@ def _nothing_to_tell_yet(view: View, outcome: Outcome, actions: tuple[Action, ..
     """Whether the next moment will say more, and nothing is lost if the operator ends before it."""
     if view.own_job is not None and (end := job_end(view.own_job)):
         # Jobs and pods come by two watches, and only the pod knows why the Job ended.
-        return not _pods_are_known(view.pods, view.own_job) and _just(end["lastTransitionTime"], now, _POD_SECONDS)
+        is_known = _pods_are_known(view.pods, view.own_job) if view.nodes == 1 else _is_end_known(view)
+        return not is_known and _just(end["lastTransitionTime"], now, _POD_SECONDS)
     if outcome.status != "Unknown":
         return False
     if any(isinstance(action, CreateJob) for action in actions):
@@ -191,6 +192,11 @@ def _pods_are_known(pods: Sequence[Object], job: Object) -> bool:
     status = job.get("status", {})
     counted = [pod for pod in pods if disruption(pod) is None or pod["status"].get("phase") == "Succeeded"]
     return all(ended(pod) for pod in pods) and len(counted) >= status.get("failed", 0) + status.get("succeeded", 0)
+
+
+def _is_end_known(view: View) -> bool:
+    """Whether all pods of several are seen to have ended; those that were taken away are gone, and counted."""
+    return all(ended(pod) for pod in view.pods) and bool(view.attempts) and "endTime" in view.attempts[0]
 
 
 def _just(moment: str | None, now: datetime, seconds: float) -> bool:
