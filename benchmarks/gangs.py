@@ -24,7 +24,7 @@ NODES, PROCESSES = 2, 2
 WORLD: Final = NODES * PROCESSES
 ROWS, BATCH, SAVED_EVERY, STEPS = 20_000, 64, 25, 100_000
 _MARK: Final = "BENCH_GANG"
-_PATIENCE_SECONDS: Final = 300
+_PATIENCE_SECONDS: Final = 150
 
 _MODEL: Final = """
 import os
@@ -175,7 +175,7 @@ class Gang(ABC):
         stopped = _gone_after(others, began)
         known = {process.pid for process in before.values()}
         due = time.monotonic() + _PATIENCE_SECONDS
-        while not (new := [(moment, number) for pid, number, moment in self.steps() if pid not in known]):
+        while not (new := [(at, number) for pid, number, at in self.steps() if pid not in known and at > began]):
             if time.monotonic() > due:
                 raise TimeoutError(f"{self.title} does not go on: {self.log()}")
             self.bring_back()

@@ -69,8 +69,10 @@ def measured(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-ranks-", dir=_ROOT / ".cache") as root:
         rows = data.prepare(Path(root) / "rows", _FEED_ROWS)
         for number in range(rounds):
-            for way in _WAYS:
-                _disturb(way(Path(root) / f"{way.__name__}-{number}"), found["disturbed"])
+            for index, by in enumerate(_DISTURBANCES):
+                for way in _WAYS:
+                    took = _disturbed(way(Path(root) / f"{way.__name__}-{number}-{index}"), by)
+                    found["disturbed"].setdefault(by.title, {}).setdefault(way.title, []).append(took)
             # Alone on the machine: nothing of the gangs is left.
             found["feed"]["threads"].append(gathered(rows.folder, None, WORLD, time.time() + 1))
             found["feed"]["ranks"].append(sum(_gathered_by_ranks(rows.folder)))
@@ -83,16 +85,19 @@ def measured(rounds: int) -> dict[str, Any]:
     }
 
 
-def _disturb(gang: Gang, found: dict[str, Any]) -> None:
+def _disturbed(gang: Gang, by: Disturbance) -> dict[str, float]:
+    """Return what a disturbance took; nothing where the training did not come back."""
     try:
         gang.start()
-        for by in _DISTURBANCES:
-            gang.wait_for_steps(_STEPS_BEFORE)
-            took = gang.disturbed(by)
-            found.setdefault(by.title, {}).setdefault(gang.title, []).append(took)
-            sys.stderr.write(f"{gang.title}, {by.title}: {took}\n")
+        gang.wait_for_steps(_STEPS_BEFORE)
+        took = gang.disturbed(by)
+    except TimeoutError as error:
+        took = {}
+        sys.stderr.write(f"{error}\n")
     finally:
         gang.close()
+    sys.stderr.write(f"{gang.title}, {by.title}: {took or 'does not come back'}\n")
+    return took
 
 
 def gathered(folder: Path, rank: int | None, threads: int, begin: float) -> float:
@@ -140,8 +145,10 @@ def table(result: dict[str, Any]) -> str:
     ]
     for title, ways in result["disturbed"].items():
         for way, rounds in ways.items():
-            cells = [_cell([each[key] for each in rounds]) for key in ("stopped", "goesOn", "stepsLost")]
-            lines.append(f"| {title} | {way} | {' | '.join(cells)} |")
+            back = [each for each in rounds if each]
+            cells = [_cell([each[key] for each in back]) for key in ("stopped", "goesOn", "stepsLost")]
+            lost = f", not back in {len(rounds) - len(back)} of {len(rounds)}" if len(back) < len(rounds) else ""
+            lines.append(f"| {title} | {way}{lost} | {' | '.join(cells)} |")
     feed = result["feed"]
     ratios = [ranks / threads for ranks, threads in zip(feed["ranks"], feed["threads"], strict=True)]
     told = (
@@ -154,6 +161,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _cell(found: Sequence[float]) -> str:
+    if not found:
+        return "-"
     return f"{statistics.median(found):.3g} ({min(found):.3g} to {max(found):.3g})"
 
 
