@@ -8,9 +8,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from feedline_operator.build import lost_image_volumes
 from feedline_operator.cluster import Cluster
@@ -50,6 +50,7 @@ from feedline_operator.untrusted import clean
 
 COMPONENT: Final = "feedline-operator"
 _REMEMBERED: Final = 4096
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +163,11 @@ class Workers:
         for action in plan.actions:
             match action:
                 case CreateService(body):
-                    await self._create_service(key, body)
+                    await self._create(key, self._service, body)
                 case EvictPod(name, uid):
                     await self._evict(key, name, uid)
                 case CreateJob(body):
-                    self._store.put("job", await self._create_job(key, body))
+                    self._store.put("job", await self._create(key, self._job, body))
                     # The first status is that of the created Job.
                     self._queue.add(key)
                 case DeleteJob(uid):
@@ -186,35 +187,27 @@ class Workers:
         while len(self._evicted) > _REMEMBERED:
             del self._evicted[next(iter(self._evicted))]
 
-    async def _create_service(self, key: Key, body: Any) -> None:
+    async def _create(self, key: Key, create: Callable[[Key, Any], Awaitable[T]], body: Any) -> T:
+        """Create what a pipeline needs; why that is refused is told in its status."""
         try:
-            await self._create_or_find_service(key, body)
+            return await create(key, body)
         except (RefusedError, InvalidError) as error:
             await self._refused(key, Refusal(clean(str(error)), invalid=isinstance(error, InvalidError)))
             raise JobRefusedError(str(error)) from error
 
-    async def _create_or_find_service(self, key: Key, body: Any) -> None:
+    async def _service(self, key: Key, body: Any) -> None:
         try:
             await self._cluster.create_service(body)
         except ExistsError:
             service = await self._cluster.get_service(key.namespace, body["metadata"]["name"])
-            if not owned_by(service, body["metadata"]["ownerReferences"][0]["uid"]):
-                raise RefusedError(service_taken(service)) from None
+            _require_owned(service, body, service_taken)
 
-    async def _create_job(self, key: Key, body: Any) -> Any:
-        try:
-            return await self._create_or_find_job(key, body)
-        except (RefusedError, InvalidError) as error:
-            await self._refused(key, Refusal(clean(str(error)), invalid=isinstance(error, InvalidError)))
-            raise JobRefusedError(str(error)) from error
-
-    async def _create_or_find_job(self, key: Key, body: Any) -> Any:
+    async def _job(self, key: Key, body: Any) -> Any:
         try:
             job = await self._cluster.create_job(body)
         except ExistsError:
             job = await self._cluster.get_job(*key)
-            if not owned_by(job, body["metadata"]["ownerReferences"][0]["uid"]):
-                raise RefusedError(name_taken(job)) from None
+            _require_owned(job, body, name_taken)
         if lost_image_volumes(body, job):
             # The Job is stopped once the pipeline's status says so.
             raise InvalidError("image volumes need Kubernetes 1.35; use a persistentVolumeClaim instead")
@@ -244,3 +237,9 @@ class Workers:
             self._store.tell(key, warnings)
             self._queue.add(key)
         self._queue.add_after(key, again)
+
+
+def _require_owned(found: Any, wanted: Any, taken: Callable[[Any], str]) -> None:
+    """Refuse what has the name of a pipeline's own, and is of somebody else."""
+    if not owned_by(found, wanted["metadata"]["ownerReferences"][0]["uid"]):
+        raise RefusedError(taken(found)) from None
