@@ -72,9 +72,12 @@ def anonymous_bytes(root: Path = _ROOT) -> int:
     )
 
 
-def default_threads(root: Path = _ROOT) -> int:
-    """Return how many gather threads a feed takes when it is asked for 0: the CPU limit, from 1 to 4."""
-    return max(1, min(4, int(cpu_count(root))))
+def default_threads(root: Path = _ROOT, processes: int = 1) -> int:
+    """Return how many gather threads a feed takes when it is asked for 0: the CPU limit, from 1 to 4.
+
+    Of several processes of a machine each takes its part of them.
+    """
+    return max(1, min(4, int(cpu_count(root))) // processes)
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:

@@ -50,7 +50,7 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
-    from feedline.limits import memory_bytes
+    from feedline.limits import default_threads, memory_bytes
     from feedline.units import size
 
     limit, loader = memory_bytes(), document.loader
@@ -70,17 +70,12 @@ def check(
     processes = _tell_of_processes(document, own, copied)
     if kept == "in memory":
         training.require_memory(total + copied + (own if processes > 1 else 0), limit)
-    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {_threads(loader.threads, processes)} threads")
+    threads = loader.threads or default_threads(processes=processes)
+    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {threads} threads")
     if kept == "mapped" and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
     elif kept == "mapped" and total < limit // 2:
         typer.echo("the data fit into memory: after the first epoch they come from the page cache")
-
-
-def _threads(asked: int, processes: int) -> int:
-    from feedline.limits import default_threads
-
-    return asked or max(1, default_threads() // processes)
 
 
 def _tell_of_processes(document: "Manifest", own: int, copied: int) -> int:

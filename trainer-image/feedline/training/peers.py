@@ -296,11 +296,10 @@ class Peers:
     def _who_hangs(self, steps: dict[int, int]) -> TemporaryError:
         """Say which ranks hang, and tell them, so that they are those that end with it."""
         late = f"did not come to what all do together within {self._group.timeout} s (spec.policy.peerTimeoutSeconds)"
-        for rank, step in steps.items():
-            self._leave(f"hangs/{rank}", f"rank {rank} hangs in step {step}, and {late}".encode())
-        return TemporaryError(
-            ", ".join(f"rank {rank} hangs in step {step}" for rank, step in steps.items()) + f", and {late}"
-        )
+        hanging = {rank: f"rank {rank} hangs in step {step}" for rank, step in steps.items()}
+        for rank, told in hanging.items():
+            self._leave(f"hangs/{rank}", f"{told}, and {late}".encode())
+        return TemporaryError(f"{', '.join(hanging.values())}, and {late}")
 
     def _has(self, name: str) -> bool:
         return self._board.has([name])

@@ -187,7 +187,7 @@ def _feed(
         last_batch=cast("LastBatch", loader.last_batch) if is_train else "keep",
         rank=place.rank,
         world=place.world,
-        threads=loader.threads or (max(1, default_threads() // place.local_world) if place.local_world > 1 else 0),
+        threads=loader.threads or default_threads(processes=place.local_world),
         prefetch=loader.prefetch,
         block_rows=loader.block_rows if shuffle == "block" else 0,
         window=loader.window if shuffle == "block" else 0,
