@@ -11,9 +11,10 @@ from typing import Any, Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from feedline_operator.build import nodes_of
 from feedline_operator.reconcile import times
 from feedline_operator.reconcile.conditions import INPUT_BOUND, SUCCEEDED
-from feedline_operator.reconcile.observed import condition, nodes_of
+from feedline_operator.reconcile.observed import condition
 from feedline_operator.store import Store, key_of
 
 Object = Mapping[str, Any]

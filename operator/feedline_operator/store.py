@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from feedline.contract import LABEL_PIPELINE
-from feedline_operator.reconcile import Observed, Refusal, Sample, Warned
+from feedline_operator.reconcile import Observed, Refusal, Sample, Warned, uids
 from feedline_operator.slim import SLIM, Kind
 
 _REMEMBERED: Final = 4096
@@ -172,8 +172,7 @@ class Store:
     @staticmethod
     def _forget_recorded(entry: _Pipeline) -> None:
         status = (entry.pipeline or {}).get("status", {})
-        ended = [attempt for attempt in status.get("attempts", ()) if "endTime" in attempt]
-        recorded = {uid for attempt in ended for uid in (attempt.get("uid"), *attempt.get("members", ()))}
+        recorded = uids(attempt for attempt in status.get("attempts", ()) if "endTime" in attempt)
         gone = [uid for uid, pod in entry.pods.items() if "gone" in pod]
         for uid in [uid for uid in gone if uid in recorded] + gone[:-_KEPT_PODS]:
             entry.pods.pop(uid, None)

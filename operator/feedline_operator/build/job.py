@@ -10,6 +10,7 @@ from typing import Any, Final
 from feedline.contract import CONTAINER, FATAL_EXIT_CODES
 from feedline_operator.build.owned import metadata_of
 from feedline_operator.build.pod import build_pod
+from feedline_operator.build.size import nodes_of
 
 _KUEUE: Final = "kueue.x-k8s.io/"
 _BACKSTOP_SECONDS: Final = 60
@@ -43,9 +44,9 @@ def build_job(
     security
         User and groups of the pod where the pipeline names none, as `spec.pod.securityContext`.
     """
-    metadata, spec = pipeline["metadata"], pipeline["spec"]
+    metadata = pipeline["metadata"]
     queue_labels = {key: value for key, value in metadata.get("labels", {}).items() if key.startswith(_KUEUE)}
-    nodes = spec.get("resources", {}).get("nodes", 1)
+    nodes = nodes_of(pipeline)
     deadline = (
         {}
         if active_deadline_seconds is None
@@ -61,8 +62,8 @@ def build_job(
             "parallelism": nodes,
             # The first pod ends last, and the Job with it, whatever the others do meanwhile.
             **({"successPolicy": {"rules": [{"succeededIndexes": "0"}]}} if nodes > 1 else {}),
-            # By index: the delay before a replacement then grows with failures alone. The Job's own backoffLimit
-            # counts evicted pods in, and waited 40 s where this waits 10 (Kubernetes 1.36, measured).
+            # By index: the Job's own backoffLimit waited 40 s where this waits 10, behind one eviction. The delay grows
+            # with each further end of a pod of that number, those of disruptions too (Kubernetes 1.36, measured).
             "backoffLimitPerIndex": retries if nodes == 1 else retries + _BACKSTOP_FAILURES,
             "maxFailedIndexes": 0,
             "podReplacementPolicy": "Failed",

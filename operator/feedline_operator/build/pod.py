@@ -22,6 +22,7 @@ from feedline.contract import (
 from feedline_operator.build.manifest import manifest_text
 from feedline_operator.build.owned import build_labels
 from feedline_operator.build.service import service_name
+from feedline_operator.build.size import nodes_of, processes_of
 from feedline_operator.build.volumes import output_folder, volumes
 
 COMMAND: Final = ("python", "-m", "feedline.launch")
@@ -71,7 +72,7 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     pod_volumes, mounts = volumes(spec)
     folder = output_folder(metadata, spec)
     given = {ENV_PIPELINE: name} | ({} if folder is None else {ENV_OUTPUT: folder, ENV_RUN: metadata["uid"]})
-    given |= _together(name, spec)
+    given |= _together(pipeline)
     return {
         "metadata": {
             "labels": {**pod.get("labels", {}), **build_labels(name, spec["backend"])},
@@ -113,15 +114,15 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     }
 
 
-def _together(name: str, spec: Mapping[str, Any]) -> dict[str, str]:
+def _together(pipeline: Mapping[str, Any]) -> dict[str, str]:
     """Return what a pod learns of the processes that train together, here and in other pods."""
-    resources, told = spec.get("resources", {}), {}
-    nodes, processes = resources.get("nodes", 1), resources.get("processes", 1)
+    told: dict[str, str] = {}
+    nodes, processes = nodes_of(pipeline), processes_of(pipeline)
     if nodes * processes > 1:
         told[ENV_PROCESSES] = str(processes)
-        told[ENV_PEER_TIMEOUT] = str(spec.get("policy", {}).get("peerTimeoutSeconds", PEER_TIMEOUT_SECONDS))
+        told[ENV_PEER_TIMEOUT] = str(pipeline["spec"].get("policy", {}).get("peerTimeoutSeconds", PEER_TIMEOUT_SECONDS))
     if nodes > 1:
-        told |= {ENV_NODES: str(nodes), ENV_PEERS: f"{service_name(name)}:{PEERS_PORT}"}
+        told |= {ENV_NODES: str(nodes), ENV_PEERS: f"{service_name(pipeline['metadata']['name'])}:{PEERS_PORT}"}
     return told
 
 

@@ -4,6 +4,7 @@ Everything that feedline decides about a cluster is decided here, one policy a f
 clock or a task; time comes in, a plan goes out, and whoever carries it out comes back with what happened.
 """
 
+from feedline_operator.reconcile.attempts import uids
 from feedline_operator.reconcile.engine import reconcile
 from feedline_operator.reconcile.observed import Observed, Refusal, Sample, Warned, owned_by
 from feedline_operator.reconcile.pending import name_taken, service_taken
@@ -35,4 +36,5 @@ __all__ = [
     "owned_by",
     "reconcile",
     "service_taken",
+    "uids",
 ]

@@ -52,6 +52,11 @@ def update(recorded: Sequence[Object], pods: Iterable[Object], now: datetime) ->
     return everything[:KEPT]
 
 
+def uids(attempts: Iterable[Object]) -> set[str]:
+    """Return the uids of all pods that attempts are known to be of."""
+    return {uid for each in attempts for uid in (each.get("uid"), *each.get("members", ())) if uid is not None}
+
+
 def report_of(pod: Object) -> dict[str, Any] | None:
     """Return the report that a pod left behind."""
     return parse_report(_termination_message(pod))

@@ -4,14 +4,14 @@ They start and end as one. When one of them ends before its time, the others wai
 count for nothing, and the Job stays, with the quota that a queue has given it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
 from feedline.contract import FATAL_EXIT_CODES, ExitCode
 from feedline_operator.reconcile import times
-from feedline_operator.reconcile.attempts import KEPT, Attempt, disruption, of_pod, started
+from feedline_operator.reconcile.attempts import KEPT, Attempt, disruption, of_pod, started, uids
 from feedline_operator.reconcile.observed import Object, container_state, deleting, ended, index_of
 
 
@@ -102,7 +102,7 @@ def running(attempts: Sequence[Object], pods: Iterable[Object]) -> dict[int, Obj
 
 def _fresh(attempts: Sequence[Attempt], pods: Iterable[Object]) -> list[Object]:
     """Return the pods that have started and are of no attempt yet."""
-    known = {uid for attempt in attempts[:2] for uid in (*attempt.get("members", ()), attempt["uid"])}
+    known = uids(attempts[:2])
     # The Job keeps those that have failed, for longer than they are listed.
     since = max((attempt.get("startTime", "") for attempt in attempts[1:2]), default="")
     return [
@@ -118,39 +118,36 @@ def _fresh(attempts: Sequence[Attempt], pods: Iterable[Object]) -> list[Object]:
 def _describe(attempt: Attempt, pods: Sequence[Object], now: datetime, *, is_leaving: bool) -> None:
     """Say of an attempt what its pods say, and, where one of them has ended it, how."""
     by_uid = {pod["metadata"]["uid"]: pod for pod in pods}
-    members: Mapping[str, Object | None] = {uid: by_uid.get(uid) for uid in attempt["members"]}
-    there = sorted((pod for pod in members.values() if pod is not None), key=index_of)
-    if (end := _end(members, is_leaving=is_leaving)) is None:
-        if there:
-            attempt.update(of_pod(there[0], now))
+    members = [by_uid.get(uid) for uid in attempt["members"]]
+    has_ended, pod = _end(members, is_leaving=is_leaving)
+    if not has_ended:
+        there = [pod for pod in members if pod is not None]
+        attempt.update(of_pod(min(there, key=index_of), now) if there else {})
         return
-    uid, pod = end
     if pod is None:
-        attempt.setdefault("uid", uid)
         attempt.update(endTime=times.write(now), reason="Deleted", message=_GONE_MESSAGE)
         return
-    attempt.update({field: value for field, value in of_pod(pod, now).items() if field != "startTime"})
-    attempt.setdefault("startTime", of_pod(pod, now).get("startTime", times.write(now)))
+    told = of_pod(pod, now)
+    attempt.update(told, startTime=attempt.get("startTime") or told.get("startTime") or times.write(now))
     if not ended(pod):
-        name, node = pod["metadata"]["name"], pod["spec"].get("nodeName", "")
         attempt.update(
             endTime=times.write(now),
             reason=disruption(pod) or "Deleted",
-            message=f"pod {name} is being taken off node {node}",
+            message=f"pod {told['pod']} is being taken off node {told.get('node', '')}",
         )
 
 
-def _end(members: Mapping[str, Object | None], *, is_leaving: bool) -> tuple[str, Object | None] | None:
-    """Return the pod that has ended an attempt; None: it goes on."""
-    for uid, pod in members.items():
+def _end(members: Sequence[Object | None], *, is_leaving: bool) -> tuple[bool, Object | None]:
+    """Return whether an attempt has ended, and the pod that began that, None for one that is gone."""
+    for pod in members:
         if pod is not None and index_of(pod) == 0 and _belief(pod) is _Belief.WELL:
-            return uid, pod
-    over = [(uid, pod) for uid, pod in members.items() if _is_over(pod, is_leaving=is_leaving)]
+            return True, pod
+    over = [pod for pod in members if _is_over(pod, is_leaving=is_leaving)]
     if not over:
-        return None
-    uid, pod = min(over, key=lambda item: _order(item[1]))
+        return False, None
+    pod = min(over, key=_order)
     began_it = _belief(pod) < _Belief.TAKEN_AWAY or not is_leaving
-    return (uid, pod) if began_it or len(over) == len(members) else None
+    return began_it or len(over) == len(members), pod
 
 
 def _is_over(pod: Object | None, *, is_leaving: bool) -> bool:

@@ -107,11 +107,6 @@ def index_of(pod: Object) -> int:
     return int(pod["metadata"].get("labels", {}).get(LABEL_INDEX) or 0)
 
 
-def nodes_of(pipeline: Object) -> int:
-    """Return how many pods of a pipeline train together."""
-    return int(pipeline["spec"].get("resources", {}).get("nodes", 1))
-
-
 def container_state(pod: Object) -> Object:
     """Return the state of the trainer's container: running, waiting or terminated, or nothing yet."""
     statuses: Sequence[Object] = pod.get("status", {}).get("containerStatuses", ())

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from feedline_operator.build import processes_of
 from feedline_operator.reconcile import attempts, gang, times
 from feedline_operator.reconcile.conditions import (
     ACCEPTED,
@@ -70,9 +71,8 @@ def complete(view: View) -> dict[str, Any]:
 def _ranks(view: View) -> dict[str, int] | None:
     if view.nodes == 1:
         return None
-    processes = view.spec.get("resources", {}).get("processes", 1)
     running = len(gang.running(view.attempts, view.pods))
-    return {"world": view.nodes * processes, "nodes": view.nodes, "nodesRunning": running}
+    return {"world": view.nodes * processes_of(view.pipeline), "nodes": view.nodes, "nodesRunning": running}
 
 
 def _only(part: Object | None, fields: Sequence[str]) -> dict[str, Any]:

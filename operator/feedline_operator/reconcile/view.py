@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from feedline_operator.build import nodes_of
 from feedline_operator.reconcile import attempts, gang
 from feedline_operator.reconcile.accounts import Accounts, settle
 from feedline_operator.reconcile.attempts import Attempt
@@ -16,7 +17,6 @@ from feedline_operator.reconcile.observed import (
     holds,
     index_of,
     job_end,
-    nodes_of,
     owned_by,
 )
 
@@ -103,7 +103,8 @@ def sort(observed: Observed, now: datetime) -> View:
     status = pipeline.get("status", {})
     own = job if job is not None and owned_by(job, pipeline["metadata"]["uid"]) else None
     current = own if own is not None and not deleting(own) else None
-    known = {uid for attempt in status.get("attempts", ()) for uid in (attempt.get("uid"), *attempt.get("members", ()))}
+    recorded, nodes = status.get("attempts", ()), nodes_of(pipeline)
+    known = attempts.uids(recorded)
     # News that a Job is gone may come before that of its pods, which are then known by its name.
     jobs = [uid for uid in (status.get("job", {}).get("uid"), own["metadata"]["uid"] if own else None) if uid]
     pods = sorted(
@@ -117,7 +118,6 @@ def sort(observed: Observed, now: datetime) -> View:
         key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]),
     )
     of_job = tuple(pod for pod in pods if own is not None and owned_by(pod, own["metadata"]["uid"]))
-    recorded, nodes = status.get("attempts", ()), nodes_of(pipeline)
     failures = None
     if nodes == 1:
         # There may be others for a while, of a Job that had several.
