@@ -1,6 +1,7 @@
 """What the tests of the feed share: real `.npy` files whose rows tell which row they are."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 settings.load_profile("feedline")
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all processes of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

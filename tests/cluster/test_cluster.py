@@ -97,6 +97,13 @@ def python(*argv):
     return done.stdout
 
 
+@pytest.fixture
+def before(node_level):
+    """Return what is on the machine without a node: what killed runs left there is removed."""
+    folders.sweep("node", NodeCluster.remove_leftovers)
+    return traces()
+
+
 class TestApiLevel:
     @pytest.mark.usefixtures("api_levels")
     @pytest.mark.parametrize(
@@ -145,8 +152,7 @@ class TestApiLevel:
 
 
 class TestNodeLevel:
-    def test_pods_run_and_reach_what_they_should_and_nothing_is_left(self, node_level):
-        before = traces()
+    def test_pods_run_and_reach_what_they_should_and_nothing_is_left(self, before):
         with NodeCluster() as cluster:
             with pytest.raises(ClusterError, match=f"Process {os.getpid()} runs a node cluster"):
                 machine.claim()
@@ -172,8 +178,7 @@ class TestNodeLevel:
         assert processes_of(cluster.folder) == []
         assert not cluster.folder.exists()
 
-    def test_a_harness_that_is_killed_leaves_no_process_and_cluster_down_removes_the_rest(self, node_level):
-        before = traces()
+    def test_a_harness_that_is_killed_leaves_no_process_and_cluster_down_removes_the_rest(self, before):
         folder = Path(python("-c", KILLED.format("node", "NodeCluster")).strip())
         until(lambda: processes_of(folder) == [])
         until(lambda: traces()["interfaces"] == before["interfaces"])
@@ -182,8 +187,7 @@ class TestNodeLevel:
         assert traces() == before
         assert not folder.exists()
 
-    def test_cluster_up_leaves_one_to_play_with_until_cluster_down(self, node_level):
-        before = traces()
+    def test_cluster_up_leaves_one_to_play_with_until_cluster_down(self, before):
         told = python("-m", "cluster", "up")
         kubeconfig = re.search(r"^export KUBECONFIG=(.*)$", told, re.MULTILINE)[1]
         kubectl = build.program("kubectl", build.KUBERNETES[build.NEWEST])

@@ -70,10 +70,13 @@ class World:
         return name
 
     def find(self, name: str = "digits") -> dict | None:
-        """Return a pipeline with its conditions by type, None if there is none."""
+        """Return a pipeline with its conditions by type, None if there is none.
+
+        Its status is there, if empty: the operator may not have seen it yet.
+        """
         pipeline = self.rest.find(self._pipeline(name))
         if pipeline is not None:
-            entries = pipeline.get("status", {}).get("conditions", ())
+            entries = pipeline.setdefault("status", {}).get("conditions", ())
             pipeline["conditions"] = {entry["type"]: entry for entry in entries}
         return pipeline
 
