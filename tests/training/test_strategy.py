@@ -134,11 +134,20 @@ def is_same(one, other):
         assert weights == pytest.approx(other.weights[name], abs=1e-5), name
     assert len(one.history) == len(other.history) > 1
     for before, after in zip(one.history, other.history, strict=True):
-        for name in set(before) - {"seconds"}:
+        assert {name for name in before if before[name]} == {name for name in after if after[name]}
+        for name in {name for name in before if before[name]} - {"seconds"}:
             assert float(before[name]) == pytest.approx(float(after[name]), abs=1e-5), name
 
 
 OFTEN = ("spec.output={persistentVolumeClaim: {claimName: runs}}", "spec.train.checkpoint={everySteps: 2}")
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "keras"])
+def test_the_built_in_model_trains_on_all_devices_as_on_one(train, backend):
+    code, rows = DEVICES + "\nfrom feedline.models import train\n", ("spec.loader.batchSize=6",)
+    one, three = (train(code, devices, *rows, backend=backend, output=f"on-{devices}") for devices in (1, 3))
+    assert (one.code, three.code) == (0, 0), one.errors + three.errors
+    is_same(one, three)
 
 
 def test_fit_on_several_devices_is_that_on_one_and_goes_on_where_it_was_killed(train):

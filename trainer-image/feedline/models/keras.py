@@ -1,5 +1,6 @@
 """The built-in model in Keras: `compile` and `fit`."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
 def train(run: "Run") -> None:
     """Train a dense network, and validate it after every epoch."""
     task = task_of(run)
-    model = network(run, task)
     loss: Any = squared_error
     metrics = []
     if task.is_classes:
         loss, metrics = keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
-    model.compile(keras.optimizers.Adam(task.learning_rate), loss, metrics=metrics)
+    # TensorFlow alone has one for all accelerators of a process.
+    with run.strategy.scope() if keras.backend.backend() == "tensorflow" else contextlib.nullcontext():
+        model = network(run, task)
+        model.compile(keras.optimizers.Adam(task.learning_rate), loss, metrics=metrics)
     model.fit(
         run.dataset,
         epochs=run.max_epochs,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from feedline.models.task import Task, means, task_of
+from feedline.tensorflow import parts
 
 if TYPE_CHECKING:
     from feedline.training import Batches, Run
@@ -15,18 +16,23 @@ Batch = dict[str, Any]
 
 def train(run: "Run") -> None:
     """Train a dense network, and validate it after every epoch."""
-    task = task_of(run)
-    model = network(task)
-    optimizer = tf.keras.optimizers.Adam(task.learning_rate)
-    optimizer.build(model.trainable_variables)
+    task, strategy = task_of(run), run.strategy
+    with strategy.scope():
+        model = network(task)
+        optimizer = tf.keras.optimizers.Adam(task.learning_rate)
+        optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(batch: Batch) -> tf.Tensor:
+    def of_replica(batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss, measured = _measure(model, task, batch)
+            loss /= strategy.num_replicas_in_sync  # the gradients of all are added up
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return measured
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(batch: Batch) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(of_replica, args=(batch,)), axis=None)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def look(batch: Batch) -> tf.Tensor:
@@ -35,7 +41,7 @@ def train(run: "Run") -> None:
     run.checkpoint(model=model, optimizer=optimizer)
     for _ in run.epochs():
         for batch in _wanted(task, run.train):
-            run.sums.add(measured=step(batch))
+            run.sums.add(measured=step(parts(batch, strategy)))
         run.report(**means(task, run.sums["measured"].numpy().tolist(), prefix=""))
         if run.validation is not None:
             measured = sum(look(batch) for batch in _wanted(task, run.validation))
