@@ -9,6 +9,10 @@ from feedline.cli.explain import explain
 
 QUEUED = job(suspend=True, labels={"kueue.x-k8s.io/queue-name": "gpu-a"})
 WAITS = ("False", "WaitingForQuota", "insufficient unused quota for nvidia.com/gpu in flavor h100, 1 more needed")
+TOO_MUCH = (
+    "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor h100, previously considered podsets "
+    "requests (0) + current podset request (8) > maximum capacity (6)"
+)
 IMAGE = {"data": {"volumes": [{"name": "digits", "image": {"reference": "data:1"}}]}}
 NO_SPACE = "pods is forbidden: exceeded quota: small, requested: cpu=2, used: cpu=3, limited: cpu=4"
 RESTRICTED = 'violates PodSecurity "restricted:latest": runAsNonRoot != true'
@@ -133,6 +137,22 @@ CASES = [
         "too much",
         "It will never fit",
         id="queued for ever",
+    ),
+    pytest.param(
+        seen(pipeline("Queued"), job=QUEUED, workload=workload(QuotaReserved=("False", "Pending", TOO_MUCH))),
+        "> maximum capacity (6)",
+        "It will never fit",
+        id="queued for ever, by Kueue 0.17",
+    ),
+    pytest.param(
+        seen(
+            pipeline("Queued"),
+            job=QUEUED,
+            workload=workload(QuotaReserved=("False", "Pending", f"{TOO_MUCH}, insufficient unused quota for cpu")),
+        ),
+        "insufficient unused quota for cpu",
+        "",
+        id="too much for one flavor, not for the other",
     ),
     pytest.param(
         seen(

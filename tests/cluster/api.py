@@ -43,6 +43,8 @@ class ApiCluster:
     """
 
     level = "api"
+    # Where its API server, and its pods if it has any, reach a program on this machine.
+    host_address = "127.0.0.1"
     # The Service `kubernetes` cannot lead to a loopback address.
     endpoint_reconciler = "none"
 
@@ -142,8 +144,8 @@ class ApiCluster:
         applied = self.kubectl("apply", "--server-side", "--force-conflicts", "--output", "name", "-f", "-", input=text)
         crds = [name for name in applied.stdout.split() if name.startswith("customresourcedefinition.")]
         if crds:
-            # kubectl gives up at once where there are no conditions yet.
-            wait = ("wait", "--for=condition=Established", "--timeout=1s", *crds)
+            # kubectl looks at one after the other, and gives up at once where there are no conditions yet.
+            wait = ("wait", "--for=condition=Established", "--timeout=30s", *crds)
             served = lambda: self.kubectl(*wait, check=False).returncode == 0  # noqa: E731
             self.processes.wait_until(served, "kube-apiserver", f"{', '.join(crds)} was served")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiers import fixtures_of
 
-from cluster import build, prometheus
+from cluster import build, kueue, prometheus
 from cluster.api import ApiCluster
 from cluster.errors import ClusterError, NotHereError
 from cluster.images import build_images
@@ -32,6 +32,7 @@ CLUSTERS: dict[str, Callable[[], ApiCluster]] = {
 BUILDS: dict[str, Callable[[], object]] = {
     **{name: lambda cluster=cluster: cluster().build() for name, cluster in CLUSTERS.items()},
     "api_levels": lambda: [ApiCluster(version).build() for version in build.KUBERNETES],
+    "kueue_level": kueue.build_all,
     "helm_level": lambda: build.program("helm", build.HELM),
     "promtool": lambda: build.program("promtool", build.PROMETHEUS),
     "images": build_images,
@@ -89,6 +90,12 @@ def oldest_api_cluster() -> Iterator[ApiCluster]:
 def node_cluster() -> Iterator[ApiCluster]:
     """Yield the newest supported Kubernetes with a node that runs pods."""
     yield from _started("node_cluster")
+
+
+@pytest.fixture(scope="session")
+def kueue_level() -> None:
+    """Say that a test runs Kueue."""
+    _built_or_said("kueue_level")
 
 
 @pytest.fixture(scope="session")

@@ -93,10 +93,10 @@ class Processes:
         return f"the last line of {self.log(name)}: {lines[-1] if lines else '(nothing)'}"
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on now, of loopback by default."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return probe.getsockname()[1]
 
 

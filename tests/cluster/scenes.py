@@ -7,7 +7,7 @@ after the other how it went.
 
 import pytest
 
-from cluster import operators, sites
+from cluster import kueue, operators, sites
 from cluster.api import ApiCluster
 from cluster.together import Together
 from cluster.world import World
@@ -68,3 +68,14 @@ def site(request, pair, bare_cluster, tmp_path_factory):
     together = Together(request, lambda: sites.new_site(bare_cluster, folder, FEEDLINE_RESYNC_SECONDS="8"), workers=8)
     yield together
     together.close()
+
+
+@pytest.fixture(scope="session")
+def queued(request, api_cluster, kueue_level, tmp_path_factory):
+    """Give each test a namespace of an API server that has Kueue, and run all that take one at once."""
+    with ApiCluster() as cluster:
+        operators.install(cluster)
+        with kueue.running(cluster), operators.running(cluster, tmp_path_factory.mktemp("queued")):
+            together = Together(request, lambda: World.new(cluster), workers=8)
+            yield together
+            together.close()

@@ -188,12 +188,19 @@ def _queued(seen: Seen) -> Explanation | None:
     for kind in ("QuotaReserved", "Admitted", "Evicted"):
         held = condition(seen.workload, kind)
         if held["status"] == ("True" if kind == "Evicted" else "False") and held["message"]:
-            never = held["reason"] in _NEVER_FITS
             return Explanation(
                 f"{seen.name} waits in {where}: {sentence(held['message'])}.",
-                "It will never fit as it is: ask for less (spec.resources), or for another queue." if never else "",
+                "It will never fit as it is: ask for less (spec.resources), or for another queue."
+                if _will_never_fit(held)
+                else "",
             )
     return Explanation(f"{seen.name} waits in {where}: Kueue has not looked at it yet.")
+
+
+def _will_never_fit(held: Object) -> bool:
+    """Return whether no flavor of the queue has so much; Kueue 0.17 says so in its message alone."""
+    told = held["message"]
+    return held["reason"] in _NEVER_FITS or ("> maximum capacity" in told and "insufficient unused" not in told)
 
 
 _REFUSALS: Final = (
