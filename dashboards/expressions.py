@@ -39,6 +39,16 @@ def seen(metric: str, matchers: str, *labels: str) -> str:
     return f"max by ({by}) (last_over_time({metric}{where(matchers)}[{RANGE}]))"
 
 
+def of_ranks(matchers: str, window: str) -> str:
+    """Return the share of the time of each rank that waits for data, of pipelines in several processes alone."""
+    by = "by (namespace, job_name, rank)"
+    waits, steps = (
+        f"sum {by} (rate(feedline_trainer_rank_{what}_seconds_total{where(matchers)}[{window}]))"
+        for what in ("batch_fetch", "step")
+    )
+    return f"{waits} / ({waits} + {steps} > 0)"
+
+
 def waited(matchers: str, window: str) -> str:
     """Return the seconds of waiting for data a second, by pipeline."""
     return f"sum {BY_PIPELINE} (rate(feedline_trainer_batch_fetch_duration_seconds_sum{train(matchers)}[{window}]))"
@@ -50,9 +60,12 @@ def stepped(matchers: str, window: str) -> str:
 
 
 def stall(matchers: str, window: str) -> str:
-    """Return the share of the training time that waits for data: ..._input_stall:ratio_rate5m."""
+    """Return the share of the training time that waits for data: ..._input_stall:ratio_rate5m.
+
+    Of several ranks it is that of the one that waits most, for which all others wait.
+    """
     fetch, step = waited(matchers, window), stepped(matchers, window)
-    return f"{fetch} / ({fetch} + {step} > 0)"
+    return f"max {BY_PIPELINE} ({of_ranks(matchers, window)}) or {fetch} / ({fetch} + {step} > 0)"
 
 
 def samples(matchers: str, window: str) -> str:
@@ -103,10 +116,17 @@ def accelerators(matchers: str) -> str:
 
 
 def accelerator_hours_waited(matchers: str, window: str) -> str:
-    """Return the hours in the window that accelerators were held while their loop waited for data, by pipeline."""
-    seconds = f"feedline_trainer_batch_fetch_duration_seconds_sum{where(matchers)}"
+    """Return the hours in the window that accelerators were held while their loop waited for data, by pipeline.
+
+    All of several ranks wait while one does.
+    """
+    of_one = (
+        f"sum {BY_PIPELINE} (increase(feedline_trainer_batch_fetch_duration_seconds_sum{where(matchers)}[{window}]))"
+    )
+    rank = f"increase(feedline_trainer_rank_batch_fetch_seconds_total{where(matchers)}[{window}])"
+    seconds = f"(max {BY_PIPELINE} (sum by (namespace, job_name, rank) ({rank})) or {of_one})"
     asked = f"sum {BY_PIPELINE} ({seen('feedline_pipeline_accelerators', matchers, 'resource')})"
-    return f"sum {BY_PIPELINE} (increase({seconds}[{window}])) * on (namespace, job_name) {asked} / 3600"
+    return f"{seconds} * on (namespace, job_name) {asked} / 3600"
 
 
 def by_backend(series: str, matchers: str) -> str:

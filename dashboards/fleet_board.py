@@ -93,14 +93,13 @@ def _now() -> list[model.Panel]:
 
 
 def _stalled() -> list[model.Panel]:
-    ratio = f"{waited(NAMESPACE, RANGE)} / ({waited(NAMESPACE, RANGE)} + {stepped(NAMESPACE, RANGE)} > 0)"
-    waiting = f"{stall(NAMESPACE, RATE)} * on (namespace, job_name) {accelerators(NAMESPACE)}"
+    waiting = f"({stall(NAMESPACE, RATE)}) * on (namespace, job_name) {accelerators(NAMESPACE)}"
     held = f"{accelerators(NAMESPACE)} and on (namespace, job_name) {_in(RUNNING)}"
     return [
         linked(
             ranking(
                 "Most stalled pipelines",
-                Query(f"topk(10, {ratio})", "{{namespace}}/{{job_name}}", now=True),
+                Query(f"topk(10, {stall(NAMESPACE, RANGE)})", "{{namespace}}/{{job_name}}", now=True),
                 description="The share of the training time in the time range that waited for data: the ten highest. "
                 "Click one for its dashboard.",
                 unit=units.PercentUnit,

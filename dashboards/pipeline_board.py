@@ -9,6 +9,7 @@ from expressions import (
     RATE,
     gpu_utilization,
     newest,
+    of_ranks,
     quantile,
     samples,
     seen,
@@ -49,6 +50,8 @@ def board() -> model.Dashboard:
     frame.row("Where the time of a training step goes")
     frame.line(8, *_waiting())
     frame.line(8, *_stepping())
+    frame.row("Several processes: which one the others wait for")
+    frame.line(8, *_ranks())
     frame.row("Why it waits for data")
     frame.line(8, *pipeline_causes.data())
     frame.line(7, *pipeline_causes.loader())
@@ -69,7 +72,8 @@ def _headline() -> list[model.Panel]:
     latest = f"max_over_time(timestamp(feedline_pipeline_status_reason{where(PIPELINE)})[{RANGE}:30s])"
     steps = f"max {BY_PIPELINE} (feedline_trainer_steps_total{train(PIPELINE)})"
     target = f"max {BY_PIPELINE} (feedline_trainer_target_steps{where(PIPELINE)} > 0)"
-    speed = f"sum {BY_PIPELINE} (rate(feedline_trainer_steps_total{train(PIPELINE)}[{RATE}]))"
+    # Of several pods each counts the steps of all.
+    speed = f"max {BY_PIPELINE} (rate(feedline_trainer_steps_total{train(PIPELINE)}[{RATE}]))"
     return [
         name(
             "State",
@@ -162,6 +166,32 @@ def _stepping() -> list[model.Panel]:
         ),
         _quantiles("Step", "step", "How long one training step takes, on the device's clock; the first is left out."),
         _heat("Steps, all of them", "step"),
+    ]
+
+
+def _ranks() -> list[model.Panel]:
+    return [
+        lines(
+            "Waiting for data by rank",
+            Query(f"topk(8, {of_ranks(PIPELINE, RATE)})", "rank {{rank}}"),
+            description="The share of its time in which each rank waits for its next batch: the eight that wait most. "
+            "In a training that keeps in step the wait of one is everybody's; one far above the others has slower "
+            "data, or a slower machine. Lines at 10 % and 30 %.",
+            unit=units.PercentUnit,
+            no_value="One process, or no trainer was scraped",
+            steps=STALL,
+            top=1.0,
+        ),
+        lines(
+            "Rows per second by pod",
+            Query(
+                f"sum by (pod) (rate(feedline_trainer_samples_total{train(PIPELINE)}[{RATE}])) > 0",
+                "{{pod}}",
+            ),
+            description="Rows trained on per second, by those of all processes of a pod.",
+            unit=units.RowsPerSecond,
+            no_value=_NO_TRAINER,
+        ),
     ]
 
 

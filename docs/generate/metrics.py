@@ -92,6 +92,10 @@ steps in one call of Keras, a generator behind Keras' own queue) the durations a
 states `done` and `failed` last for a moment only: then the process has ended, and the operator has the report.
 `feedline run --metrics-port {METRICS_PORT}` serves the same on a laptop.
 
+Of several processes the first one of each pod serves its own series. Rows and bytes are those of all processes of the
+pod, so that the sum over pods is that of the pipeline; steps are the same in all of them. `feedline_trainer_rank_*` is
+of all ranks, by rank 0.
+
 Where there is an output, `feedline_trainer_checkpoint_*` is there from `run.checkpoint` on (Keras: once `fit` begins):
 `_last_step` and `_last_timestamp_seconds` once there is a checkpoint, and `_interval_seconds` where
 `train.checkpoint.everySeconds` is not 0. The counters begin anew with each pod.
@@ -168,7 +172,8 @@ def of_a_run() -> list[Metric]:
                 for _ in run.train:
                     run.report(loss=0.5, learning_rate=0.001)
             run.ended(None)
-            return list(run.metrics.registry.collect())
+            with patch.object(run, "_seconds_of_ranks", lambda: {0: (1.0, 2.0)}):
+                return list(run.metrics.registry.collect())
         finally:
             run.close()
             output.close()

@@ -212,6 +212,10 @@ def test_every_target_of_the_chart_is_scraped(prometheus, space):
     assert not prometheus.query('up{job!="dcgm-exporter"} == 0')
 
 
+# Both pipelines train in one. What such a panel asks for is on the page of two ranks (tests/training/test_ranks.py).
+OF_SEVERAL_PROCESSES = {"Waiting for data by rank"}
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_panel_shows_data(name, prometheus, space):
     variables = {
@@ -224,7 +228,11 @@ def test_every_panel_shows_data(name, prometheus, space):
     }
     # What a classic loader does not say of itself, and cannot save, is asked of the one that the feed feeds.
     starved, healthy = (queries(BOARDS[name], {**variables, "pipeline": each}) for each in ("starved", "healthy"))
-    wanted = [(title, ref, (query, other)) for (title, ref, query), (_, _, other) in zip(starved, healthy, strict=True)]
+    wanted = [
+        (title, ref, (query, other))
+        for (title, ref, query), (_, _, other) in zip(starved, healthy, strict=True)
+        if title not in OF_SEVERAL_PROCESSES
+    ]
 
     def empty():
         return [

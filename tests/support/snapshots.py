@@ -32,6 +32,8 @@ def a_run(
     in_memory=False,
     kept=None,
     every_seconds=600,
+    processes=1,
+    seconds_of_ranks=None,
 ):
     """Return what a report is made of: a run that took batches of 8 rows, each with its seconds of (wait, step)."""
     clock = HandClock()
@@ -99,4 +101,6 @@ def a_run(
         limits=limits or Limits(),
         memory_bytes=memory_bytes(),
         cpus=cpu_count(),
+        processes=processes,
+        seconds_of_ranks=seconds_of_ranks or {},
     )

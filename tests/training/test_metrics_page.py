@@ -25,4 +25,6 @@ def test_the_page_has_every_series_of_a_run_and_no_other(project):
     assert ended.code == 0, ended.errors
     live = exposed((project.folder / "page").read_text())
     assert len(live) > 30
-    assert documented("Trainer") == live, "run `make generate`"
+    # Those of several ranks are on the page of such a run (test_ranks.py).
+    of_one = {name: told for name, told in documented("Trainer").items() if "_trainer_rank_" not in name}
+    assert of_one == live, "run `make generate`"

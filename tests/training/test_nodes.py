@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from cluster.processes import free_port
 from projects import environment, skip_without
 from safetensors.numpy import load_file
 
@@ -38,12 +39,6 @@ def train(run):
             STEP
         run.report(loss=run.mean(loss))
 """
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Pods:

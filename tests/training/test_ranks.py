@@ -11,7 +11,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from cluster.processes import free_port
 from projects import Ended, environment, skip_without
+from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.trainer
@@ -97,14 +99,38 @@ def history(folder):
 
 
 SEEDED = ("--set", "spec.train.seed=3")
+# Keeps what the first rank tells Prometheus at the end, once the other has told what it did.
+PAGE = """
+import urllib.request
+
+train_only = train
+
+def train(run):
+    train_only(run)
+    if run.world != 2:
+        return
+    due = time.monotonic() + 60
+    while not os.path.exists("page.txt") and time.monotonic() < due:
+        time.sleep(0.2)
+        if run.is_chief:
+            page = urllib.request.urlopen("http://127.0.0.1:{port}/metrics").read().decode()
+            told = [line for line in page.splitlines() if line.startswith('{name}')]
+            if told and float(told[0].split()[1]) > 0:
+                open("page.txt", "w").write(page)
+"""
 
 
 def test_any_number_of_processes_trains_on_the_same_batches_to_the_same_end(project):
+    port = free_port()
     found = {}
     for world in (1, 2, 4):
         # Read into memory, where it is once for all of them.
-        residency = ["--set", "spec.loader.residency=Memory"] if world == 4 else []
-        done = Command(project, own(), *SEEDED, *residency, "--processes", str(world), output=f"of-{world}").ended()
+        more = ["--set", "spec.loader.residency=Memory"] if world == 4 else ["--metrics-port", str(port)]
+        code, processes = (
+            own() + PAGE.format(port=port, name='feedline_trainer_rank_step_seconds_total{rank="1"}'),
+            ("--processes", str(world)),
+        )
+        done = Command(project, code, *SEEDED, *more, *processes, output=f"of-{world}").ended()
         assert done.code == 0, done.errors
         found[world] = done
     assert rows_of(project.folder, 1) == rows_of(project.folder, 2) == rows_of(project.folder, 4)
@@ -124,6 +150,16 @@ def test_any_number_of_processes_trains_on_the_same_batches_to_the_same_end(proj
         assert (report["samples"], report["steps"]) == (found[1].report["samples"], 12)
         assert report["ranks"]["world"] == world
         assert "ranks" not in found[1].report
+    told = {
+        (sample.name, sample.labels.get("rank", sample.labels.get("split"))): sample.value
+        for family in text_string_to_metric_families((project.folder / "page.txt").read_text())
+        for sample in family.samples
+    }
+    # The rows of both, whom nobody else tells of; each has stepped.
+    assert told["feedline_trainer_samples_total", "train"] == found[1].report["samples"]
+    assert told["feedline_trainer_steps_total", "train"] == 12
+    assert all(told["feedline_trainer_rank_step_seconds_total", rank] > 0 for rank in "01")
+    assert all(told["feedline_trainer_rank_batch_fetch_seconds_total", rank] > 0 for rank in "01")
 
 
 def test_a_stop_ends_all_at_one_step_and_another_number_of_processes_goes_on(project):

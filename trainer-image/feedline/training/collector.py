@@ -3,7 +3,7 @@
 A duration that is not known yet, or cannot be seen, is left out and never 0.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class RunCollector(Collector):
         yield StateSetMetricFamily(
             PREFIX + "state", "Current phase of the loop.", {state: state == told.state for state in STATES}
         )
-        yield from _counters(splits)
+        yield from _counters(splits, run.processes)
         yield from _data(splits, in_memory=run.in_memory)
         yield _gauge("epoch", "Finished epochs.", run.train.epochs)
         yield _gauge("epochs", "Epochs to do; 0 where the limit is another one.", run.target_epochs)
@@ -61,6 +61,8 @@ class RunCollector(Collector):
             told.learning_rate,
         )
         yield from _loader(run.train)
+        if run.seconds_of_ranks:
+            yield from _ranks(run.seconds_of_ranks)
         if run.kept is not None:
             yield from _checkpoints(run.kept, run.every_seconds)
         family = CounterMetricFamily(
@@ -73,15 +75,39 @@ class RunCollector(Collector):
         yield family
 
 
-def _counters(splits: Sequence[SplitSnapshot]) -> Iterator[Metric]:
+def _counters(splits: Sequence[SplitSnapshot], processes: int) -> Iterator[Metric]:
     steps = CounterMetricFamily(PREFIX + "steps", "Batches handed to the loop.", labels=["split"])
-    samples = CounterMetricFamily(PREFIX + "samples", "Rows handed to the loop.", labels=["split"])
-    size = CounterMetricFamily(PREFIX + "read_bytes", "Array bytes handed to the loop.", labels=["split"])
+    samples = CounterMetricFamily(
+        PREFIX + "samples", "Rows handed to the loop, to those of all processes of the pod.", labels=["split"]
+    )
+    size = CounterMetricFamily(
+        PREFIX + "read_bytes", "Array bytes handed to the loop, to those of all processes of the pod.", labels=["split"]
+    )
     for split in splits:
         steps.add_metric([split.name], split.steps)
-        samples.add_metric([split.name], split.samples)
-        size.add_metric([split.name], split.bytes)
+        samples.add_metric([split.name], split.samples * processes)
+        size.add_metric([split.name], split.bytes * processes)
     yield from (steps, samples, size)
+
+
+def _ranks(seconds: Mapping[int, tuple[float, float]]) -> Iterator[Metric]:
+    """Tell whom the others wait for: in a training that keeps in step the wait of one rank is everybody's."""
+    waited = CounterMetricFamily(
+        PREFIX + "rank_batch_fetch_seconds",
+        "Time that each rank's loop was blocked waiting for its next batch; the first batch is left out. Of trainings "
+        "in several processes, by the first of them alone.",
+        labels=["rank"],
+    )
+    worked = CounterMetricFamily(
+        PREFIX + "rank_step_seconds",
+        "Time from having a batch to asking for the next one, of each rank, in which it waits for the others, too; the "
+        "first step is left out.",
+        labels=["rank"],
+    )
+    for rank, (waiting, working) in seconds.items():
+        waited.add_metric([str(rank)], waiting)
+        worked.add_metric([str(rank)], working)
+    yield from (waited, worked)
 
 
 def _data(splits: Sequence[SplitSnapshot], *, in_memory: bool) -> Iterator[Metric]:

@@ -73,7 +73,9 @@ class Loop:
         self.parameters: Mapping[str, Parameter] = manifest.train.parameters
         self.seed = manifest.train.seed
         self.peers = (
-            peers.Peers(self.place, lambda: report.summarize(self.snapshot())) if self.place.world > 1 else None
+            peers.Peers(self.place, lambda: report.summarize(self.snapshot()), self._seconds)
+            if self.place.world > 1
+            else None
         )
         if self.seed is not None:
             # Each rank draws for itself, as for a dropout; what must be alike is made so by `distribute`.
@@ -414,7 +416,18 @@ class Loop:
             limits=self.limits,
             memory_bytes=memory_bytes(),
             cpus=cpu_count(),
+            processes=self.place.local_world,
+            seconds_of_ranks=self._seconds_of_ranks(),
         )
+
+    def _seconds(self) -> tuple[float, float]:
+        train = self.train.snapshot()
+        return train.waits.total, train.works.total
+
+    def _seconds_of_ranks(self) -> dict[int, tuple[float, float]]:
+        if self.peers is None or not self.place.is_chief or self.opaque:
+            return {}
+        return {self.place.rank: self._seconds(), **self.peers.seconds}
 
     def summary(self) -> Report:
         """Return the numbers of the run so far, of all ranks where this is the chief."""

@@ -49,18 +49,23 @@ class Peers:
         Which rank this is.
     report
         Returns how this one does.
+    seconds
+        Returns for how long its loop has waited and worked.
 
     Attributes
     ----------
     told
         How the others do, by rank, as far as they have said; of the chief alone.
+    seconds
+        For how long their loops have waited and worked, likewise.
     nodes
         On which node each rank is, as far as they have said and know it.
     """
 
-    def __init__(self, place: Place, report: Callable[[], Report]) -> None:
-        self.place, self._report = place, report
+    def __init__(self, place: Place, report: Callable[[], Report], seconds: Callable[[], tuple[float, float]]) -> None:
+        self.place, self._report, self._seconds = place, report, seconds
         self.told: dict[int, Report] = {}
+        self.seconds: dict[int, tuple[float, float]] = {}
         self._node = os.environ.get(ENV_NODE, "")
         self.nodes = {place.rank: self._node}
         self._folder = RanksFolder.of_environment()
@@ -126,12 +131,13 @@ class Peers:
             return
         self._told_at = time.monotonic()
         self._end_if_hung(board)
-        board.leave(f"told/{self.place.rank}", json.dumps([self._node, self._report()]).encode())
+        told = [self._node, self._report(), self._seconds()]
+        board.leave(f"told/{self.place.rank}", json.dumps(told).encode())
         if not self.place.is_chief:
             return
         for rank in range(1, self.place.world):
             if board.has([name := f"told/{rank}"]):
-                self.nodes[rank], self.told[rank] = json.loads(board.read(name))
+                self.nodes[rank], self.told[rank], self.seconds[rank] = json.loads(board.read(name))
 
     def _end_if_hung(self, board: Board) -> None:
         """End this process where the others have waited for it in vain: it is the one that they wait for."""

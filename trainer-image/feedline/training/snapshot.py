@@ -134,6 +134,11 @@ class Snapshot:
         What the machine gives.
     memory_bytes, cpus
         What this process may use.
+    processes
+        How many ranks there are on this machine; each takes as many rows of a batch as this one.
+    seconds_of_ranks
+        Of each rank, the seconds that its loop waited and those that it worked, without the first of each; of the chief
+        of several alone.
     """
 
     pipeline: str
@@ -157,3 +162,5 @@ class Snapshot:
     limits: Limits
     memory_bytes: int
     cpus: float
+    processes: int
+    seconds_of_ranks: Mapping[int, tuple[float, float]]
