@@ -55,8 +55,8 @@ bench-checkpoint: $(call installed,all)  ## measure what a checkpoint costs the 
 	.venv/bin/python benchmarks/checkpoint.py $(ARGS)
 
 .PHONY: bench-ranks
-bench-ranks: $(call installed,test)  ## measure processes that train together, beside torchrun alone (10 minutes)
-	.venv/bin/python benchmarks/ranks.py $(ARGS)
+bench-ranks: $(call installed,test)  ## measure processes that train together, beside torchrun and JobSet (40 minutes, root, Go)
+	PYTHONPATH=tests .venv/bin/python benchmarks/ranks.py $(ARGS)
 
 operator_bench := PYTHONPATH=tests:benchmarks .venv/bin/python benchmarks/operator
 

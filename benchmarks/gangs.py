@@ -1,8 +1,8 @@
 """Trainings of four processes in two groups, as on two nodes, that are started, disturbed and watched from outside.
 
-Both ways train the same model on the same rows, with a pause in each step in place of an accelerator's work, and save
+All ways train the same model on the same rows, with a pause in each step in place of an accelerator's work, and save
 themselves every so many steps. Each rank writes a line for each step, by which is seen when it has stopped and when the
-training goes on.
+training goes on. Here the groups are played on this machine; those in pods are in `gangs_in_pods`.
 """
 
 import json
@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import psutil
@@ -23,12 +25,13 @@ import psutil
 NODES, PROCESSES = 2, 2
 WORLD: Final = NODES * PROCESSES
 ROWS, BATCH, SAVED_EVERY, STEPS = 20_000, 64, 25, 100_000
-_MARK: Final = "BENCH_GANG"
+MARK: Final = "BENCH_GANG"
 _PATIENCE_SECONDS: Final = 150
 
-_MODEL: Final = """
+MODEL: Final = """
 import os
 import time
+import uuid
 import torch
 
 def model_of(width):
@@ -41,11 +44,11 @@ def step(network, optimizer, features, labels):
     optimizer.step()
     time.sleep(0.02)
 
-def log(rank):
-    file = open(os.path.join(os.environ["BENCH_GANG"], f"steps-{rank}.txt"), "a")
-    return lambda number: print(os.getpid(), number, time.time(), file=file, flush=True)
+def log(rank, folder):
+    file, life = open(os.path.join(folder, f"steps-{rank}.txt"), "a"), uuid.uuid4().hex
+    return lambda number: print(life, number, time.time(), file=file, flush=True)
 """
-_OURS: Final = """
+OURS: Final = """
 import torch
 from model import log, model_of, step
 
@@ -53,13 +56,13 @@ def train(run):
     model = model_of(32)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     run.checkpoint(model=model, optimizer=optimizer)
-    network, note = run.distribute(model), log(run.rank)
+    network, note = run.distribute(model), log(run.rank, run.output)
     for _ in run.epochs():
         for batch in run.train:
             step(network, optimizer, batch["features"], batch["labels"])
             note(run.train.steps)
 """
-_PLAIN: Final = """
+PLAIN: Final = """
 import os
 import numpy as np
 import torch
@@ -68,18 +71,18 @@ from model import log, model_of, step
 
 distributed.init_process_group("gloo")
 rank, world = distributed.get_rank(), distributed.get_world_size()
-folder = os.environ["BENCH_GANG"]
+folder, kept = os.environ["BENCH_GANG"], os.environ["BENCH_WRITES"]
 features = torch.from_numpy(np.load(f"{folder}/data/features.npy"))
 labels = torch.from_numpy(np.load(f"{folder}/data/labels.npy"))
 model = model_of(32)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-done, saved = 0, f"{folder}/saved.pt"
+done, saved = 0, f"{kept}/saved.pt"
 if os.path.exists(saved):
     state = torch.load(saved, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     done = state["step"]
-network, note = torch.nn.parallel.DistributedDataParallel(model), log(rank)
+network, note = torch.nn.parallel.DistributedDataParallel(model), log(rank, kept)
 share = int(os.environ["BENCH_BATCH"]) // world
 while True:
     rows = torch.randint(len(labels), (share,))
@@ -90,6 +93,28 @@ while True:
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, saved + ".new")
         os.replace(saved + ".new", saved)
 """
+
+
+def spec() -> dict[str, Any]:
+    """Return what feedline is told of the training, but for where it runs."""
+    arrays = [
+        {"name": name, "path": f"data/{name}.npy", "role": role}
+        for name, role in (("features", "Input"), ("labels", "Target"))
+    ]
+    return {
+        "backend": "pytorch",
+        "data": {
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+            "train": {"arrays": arrays},
+        },
+        "loader": {"batchSize": BATCH},
+        "output": {"persistentVolumeClaim": {"claimName": "runs"}},
+        "train": {
+            "entrypoint": "ours:train",
+            "steps": STEPS,
+            "checkpoint": {"everySteps": SAVED_EVERY, "everySeconds": 0},
+        },
+    }
 
 
 class Gang(ABC):
@@ -109,25 +134,27 @@ class Gang(ABC):
         (folder / "data").mkdir(parents=True)
         np.save(folder / "data" / "features.npy", random.normal(size=(ROWS, 32)).astype(np.float32))
         np.save(folder / "data" / "labels.npy", random.integers(10, size=ROWS))
-        (folder / "model.py").write_text(_MODEL)
-        self.port = _free_port()
-        self.nodes: dict[int, subprocess.Popen[bytes]] = {}
+        (folder / "model.py").write_text(MODEL)
 
     @abstractmethod
-    def command(self, node: int) -> tuple[list[str], dict[str, str]]:
-        """Return what is run on a node, and its variables."""
+    def start(self) -> None:
+        """Start it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything."""
 
     @abstractmethod
     def bring_back(self) -> None:
         """Do what is around the gang when a part of it has ended: the operator's part, the Job's, or a person's."""
 
-    def start(self, *nodes: int) -> None:
-        """Start nodes; all of them by default."""
-        for node in nodes or range(NODES):
-            command, variables = self.command(node)
-            environment = {**os.environ, **variables, _MARK: str(self.folder), "OMP_NUM_THREADS": "1"}
-            with (self.folder / f"log-{node}.txt").open("ab") as log:
-                self.nodes[node] = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=log)
+    @abstractmethod
+    def end_first_node(self, number: signal.Signals) -> None:
+        """End the first node: all of its processes by SIGKILL, or its first one by SIGTERM."""
+
+    @abstractmethod
+    def log(self) -> str:
+        """Return the end of what the nodes have printed."""
 
     def ranks(self) -> dict[int, psutil.Process]:
         """Return the processes that train, by rank."""
@@ -135,54 +162,90 @@ class Gang(ABC):
         for process in psutil.process_iter():
             try:
                 variables = process.environ()
-                is_one = variables.get(_MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE
+                is_one = variables.get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE
             except psutil.Error:
                 continue
             if is_one and "RANK" in variables:
                 found[int(variables["RANK"])] = process
         return found
 
-    def steps(self) -> Iterator[tuple[int, int, float]]:
-        """Yield process, step and time of all steps of all ranks."""
-        for path in self.folder.glob("steps-*.txt"):
+    def steps(self) -> Iterator[tuple[str, int, float]]:
+        """Yield the process (each life has a name of its own), the step and its time, of all steps of all ranks."""
+        for path in self.folder.rglob("steps-*.txt"):
             for line in path.read_text().splitlines():
-                pid, number, moment = line.split()
-                yield int(pid), int(number), float(moment)
+                life, number, moment = line.split()
+                yield life, int(number), float(moment)
 
     def wait_for_steps(self, more: int) -> None:
-        """Wait until all ranks have done so many steps in the processes that they are now."""
+        """Wait until all ranks have done so many steps."""
         due = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < due:
-            pids = [process.pid for process in self.ranks().values()]
-            counts = [sum(pid == each for each, _, _ in self.steps()) for pid in pids]
-            if len(counts) == WORLD and min(counts) >= more:
+            counts = Counter(life for life, _, _ in self.steps())
+            if len(counts) == WORLD and min(counts.values()) >= more:
                 return
             time.sleep(0.2)
         raise TimeoutError(f"{self.title} does not train: {self.log()}")
 
-    def log(self) -> str:
-        """Return the end of what the nodes have printed."""
-        return "".join(path.read_text(errors="replace")[-500:] for path in sorted(self.folder.glob("log-*.txt")))
-
     def disturbed(self, by: "Disturbance") -> dict[str, float]:
         """Disturb the training, bring it back, and return what that took, in seconds and steps."""
-        before = self.ranks()
-        gone = by.victims(self, before)
+        before, known = self.ranks(), {life for life, _, _ in self.steps()}
+        gone = range(PROCESSES) if by.is_whole_node else (WORLD - 1,)
         began = time.time()
-        for process in gone:
-            process.send_signal(by.signal)
-        others = [process for process in before.values() if process not in gone]
+        if by.is_whole_node:
+            self.end_first_node(by.signal)
+        else:
+            before[WORLD - 1].send_signal(by.signal)
+        others = [process for rank, process in before.items() if rank not in gone]
         stopped = _gone_after(others, began)
-        known = {process.pid for process in before.values()}
         due = time.monotonic() + _PATIENCE_SECONDS
-        while not (new := [(at, number) for pid, number, at in self.steps() if pid not in known and at > began]):
+        while not (new := [(at, number) for life, number, at in self.steps() if life not in known]):
             if time.monotonic() > due:
                 raise TimeoutError(f"{self.title} does not go on: {self.log()}")
             self.bring_back()
             time.sleep(0.05)
         first, number = min(new)
-        last = max(each for pid, each, moment in self.steps() if pid in known and moment <= began + stopped)
+        last = max(each for life, each, _ in self.steps() if life in known)
         return {"stopped": stopped, "goesOn": first - began, "stepsLost": last - (number - 1)}
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that happens to a gang.
+
+    Attributes
+    ----------
+    title
+        Its name for people.
+    signal
+        What the victims get.
+    is_whole_node
+        Whether that is the first node; else the last rank alone.
+    """
+
+    title: str
+    signal: signal.Signals
+    is_whole_node: bool
+
+
+class Played(Gang):
+    """A gang whose nodes are processes of this one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = _free_port()
+        self.nodes: dict[int, subprocess.Popen[bytes]] = {}
+
+    @abstractmethod
+    def command(self, node: int) -> tuple[list[str], dict[str, str]]:
+        """Return what is run on a node, and its variables."""
+
+    def start(self, *nodes: int) -> None:
+        """Start nodes; all of them by default."""
+        for node in nodes or range(NODES):
+            command, variables = self.command(node)
+            environment = {**os.environ, **variables, MARK: str(self.folder), "OMP_NUM_THREADS": "1"}
+            with (self.folder / f"log-{node}.txt").open("ab") as log:
+                self.nodes[node] = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=log)
 
     def close(self) -> None:
         """End everything."""
@@ -191,29 +254,17 @@ class Gang(ABC):
         for node in self.nodes.values():
             node.wait()
 
+    def end_first_node(self, number: signal.Signals) -> None:
+        """End the first node."""
+        ranks = self.ranks()
+        self.nodes[0].send_signal(number)
+        if number == signal.SIGKILL:
+            for rank in range(PROCESSES):
+                ranks[rank].kill()
 
-class Disturbance:
-    """Something that happens to a gang.
-
-    Parameters
-    ----------
-    title
-        Its name for people.
-    signal
-        What the victims get.
-    is_whole_node
-        Whether that is all processes of the first node; else the last rank alone.
-    """
-
-    def __init__(self, title: str, signal: signal.Signals, *, is_whole_node: bool) -> None:
-        self.title, self.signal, self._is_whole_node = title, signal, is_whole_node
-
-    def victims(self, gang: Gang, ranks: dict[int, psutil.Process]) -> list[psutil.Process]:
-        """Return whom it happens to."""
-        if not self._is_whole_node:
-            return [ranks[WORLD - 1]]
-        own = [psutil.Process(gang.nodes[0].pid)]
-        return own if self.signal == signal.SIGTERM else [*own, *(ranks[rank] for rank in range(PROCESSES))]
+    def log(self) -> str:
+        """Return the end of what the nodes have printed."""
+        return "".join(path.read_text(errors="replace")[-500:] for path in sorted(self.folder.glob("log-*.txt")))
 
 
 def _gone_after(processes: list[psutil.Process], began: float) -> float:
@@ -233,33 +284,15 @@ def _is_there(process: psutil.Process) -> bool:
         return False
 
 
-class Feedline(Gang):
+class Feedline(Played):
     """Two pods as feedline has them; the bench takes the operator's part and the Job's, without its delays."""
 
     title = "feedline"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        (folder / "ours.py").write_text(_OURS)
-        arrays = [
-            {"name": name, "path": f"data/{name}.npy", "role": role}
-            for name, role in (("features", "Input"), ("labels", "Target"))
-        ]
-        spec = {
-            "backend": "pytorch",
-            "data": {
-                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
-                "train": {"arrays": arrays},
-            },
-            "loader": {"batchSize": BATCH},
-            "output": {"persistentVolumeClaim": {"claimName": "runs"}},
-            "train": {
-                "entrypoint": "ours:train",
-                "steps": STEPS,
-                "checkpoint": {"everySteps": SAVED_EVERY, "everySeconds": 0},
-            },
-        }
-        (folder / "manifest.json").write_text(json.dumps(spec))
+        (folder / "ours.py").write_text(OURS)
+        (folder / "manifest.json").write_text(json.dumps(spec()))
 
     def command(self, node: int) -> tuple[list[str], dict[str, str]]:
         """Return the first process of a pod."""
@@ -288,14 +321,14 @@ class Feedline(Gang):
             self.start()
 
 
-class Torchrun(Gang):
+class Torchrun(Played):
     """Two agents of torchrun with the rendezvous c10d, which start their processes anew by themselves."""
 
     title = "torchrun, c10d"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        (folder / "plain.py").write_text(_PLAIN)
+        (folder / "plain.py").write_text(PLAIN)
 
     def command(self, node: int) -> tuple[list[str], dict[str, str]]:
         """Return an agent."""
@@ -319,6 +352,7 @@ class Torchrun(Gang):
             "GLOO_SOCKET_IFNAME": "lo",
             "BENCH_BATCH": str(BATCH),
             "BENCH_SAVED_EVERY": str(SAVED_EVERY),
+            "BENCH_WRITES": str(self.folder),
             "PYTHONPATH": str(self.folder),
         }
         return [*command, str(self.folder / "plain.py")], variables

@@ -1,8 +1,9 @@
-"""Measure what several processes cost, and how they come back: ``python benchmarks/ranks.py``.
+"""Measure what several processes cost, and how they come back: ``make bench-ranks``.
 
-Two nodes of two processes each are played on this machine: how soon all have stopped when one is gone, how soon the
-training goes on, and how many steps are done again. Then four ranks gather rows in processes of their own, beside four
-threads of one feed. Rounds visit everything in turn. Nothing is asserted: what is wanted is printed with the figure.
+Two nodes of two processes each are played on this machine, and then are two pods of a real node: how soon all have
+stopped when one is gone, how soon the training goes on, and how many steps are done again. Between them four ranks
+gather rows in processes of their own, beside four threads of one feed. Rounds visit everything in turn. Nothing is
+asserted: what is wanted is printed with the figure.
 """
 
 import argparse
@@ -13,13 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import data
+import gangs_in_pods
 import machine
+from cluster.errors import ClusterError
 from gangs import BATCH, NODES, PROCESSES, SAVED_EVERY, WORLD, Disturbance, Feedline, Gang, Torchrun
 
 import feedline
@@ -27,7 +31,7 @@ from feedline.contract import ExitCode
 from feedline.errors import FeedlineError
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_WAYS: Final[tuple[type[Gang], ...]] = (Feedline, Torchrun)
+_Make = Callable[[Path], Gang]
 _DISTURBANCES: Final = (
     Disturbance("the last rank, by SIGKILL", signal.SIGKILL, is_whole_node=False),
     Disturbance("the first node, by SIGKILL", signal.SIGKILL, is_whole_node=True),
@@ -41,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the results; return the exit code."""
     parser = argparse.ArgumentParser(description="Measure several processes that train together.")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
+    parser.add_argument("--without-pods", action="store_true", help="leave out the real node, which takes root and Go")
     parser.add_argument("--gather", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=_ROOT / "benchmarks" / "results", help="folder of results")
     options = parser.parse_args(arguments)
@@ -49,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(gathered(Path(folder), int(rank), 1, float(begin)))
         return ExitCode.OK
     try:
-        result = measured(options.rounds)
-    except FeedlineError as error:
+        result = measured(options.rounds, has_pods=not options.without_pods)
+    except (FeedlineError, ClusterError) as error:
         sys.stderr.write(f"feedline: {error}\n")
-        return error.exit_code
+        return getattr(error, "exit_code", ExitCode.ENVIRONMENT)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "ranks.json").write_text(json.dumps(result, indent=1) + "\n")
     text = table(result)
@@ -61,28 +66,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def measured(rounds: int) -> dict[str, Any]:
+def measured(rounds: int, *, has_pods: bool) -> dict[str, Any]:
     """Return all that is measured."""
-    before = machine.describe()
+    if has_pods:
+        gangs_in_pods.build_all()
+    before, versions = machine.describe(), machine.versions()
     found: dict[str, Any] = {"disturbed": {}, "feed": {"threads": [], "ranks": []}}
-    (_ROOT / ".cache").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-ranks-", dir=_ROOT / ".cache") as root:
-        rows = data.prepare(Path(root) / "rows", _FEED_ROWS)
+    with tempfile.TemporaryDirectory(prefix="feedline-bench-ranks-") as name:
+        root = Path(name)
+        root.chmod(0o755)  # for pods
+        rows = data.prepare(root / "rows", _FEED_ROWS)
         for number in range(rounds):
-            for index, by in enumerate(_DISTURBANCES):
-                for way in _WAYS:
-                    took = _disturbed(way(Path(root) / f"{way.__name__}-{number}-{index}"), by)
-                    found["disturbed"].setdefault(by.title, {}).setdefault(way.title, []).append(took)
+            _disturb_each(found["disturbed"], (Feedline, Torchrun), root / f"played-{number}")
             # Alone on the machine: nothing of the gangs is left.
             found["feed"]["threads"].append(gathered(rows.folder, None, WORLD, time.time() + 1))
             found["feed"]["ranks"].append(sum(_gathered_by_ranks(rows.folder)))
+        if has_pods:
+            versions |= {"JobSet": gangs_in_pods.jobset_version()}
+            with gangs_in_pods.node() as place:
+                ways = [partial(way, cluster=place[0], image=place[1]) for way in gangs_in_pods.WAYS]
+                for number in range(rounds):
+                    _disturb_each(found["disturbed"], ways, root / f"pods-{number}")
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": before,
-        "versions": machine.versions(),
+        "versions": versions,
         "rounds": rounds,
         **found,
     }
+
+
+def _disturb_each(found: dict[str, Any], ways: Sequence[_Make], root: Path) -> None:
+    """Add what each disturbance took, each of a gang of its own."""
+    for by in _DISTURBANCES:
+        for way in ways:
+            gang = way(root / f"gang-{len(list(root.glob('*')))}")
+            found.setdefault(by.title, {}).setdefault(gang.title, []).append(_disturbed(gang, by))
 
 
 def _disturbed(gang: Gang, by: Disturbance) -> dict[str, float]:
@@ -128,9 +147,10 @@ def table(result: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     here = result["machine"]
     described = (
-        f"{NODES} nodes of {PROCESSES} processes each, played on one machine: PyTorch's DDP over gloo, batches of "
-        f"{BATCH}, a step of 20 ms and more, saved every {SAVED_EVERY} steps. What is around them does its part at "
-        "once: the ten seconds for which Kubernetes' Job controller waits, and pods, come on top for feedline. "
+        f"{NODES} nodes of {PROCESSES} processes each on one machine: PyTorch's DDP over gloo, batches of {BATCH}, a "
+        f"step of 20 ms and more, saved every {SAVED_EVERY} steps. Where nothing is said they are played, and what is "
+        "around them does its part at once; in pods of a real node with Kubernetes' own controllers, feedline waits "
+        "for the ten seconds of the Job controller's back-off. "
         f"Rounds: {result['rounds']}, medians (least to most); {result['date']}, {here['cpus']:g} CPUs of "
         f"{here['cpu']}, {here['kernel']}, load {here['load']}; "
         f"{', '.join(f'{name} {number}' for name, number in result['versions'].items())}."
