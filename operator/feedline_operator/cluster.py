@@ -22,6 +22,7 @@ from feedline_operator.errors import (
     ExistsError,
     GoneError,
     InvalidError,
+    NamespaceGoesError,
     NotLeadingError,
     RefusedError,
     StaleError,
@@ -261,7 +262,12 @@ def _error(status: int, headers: Mapping[str, str], content: bytes, what: str) -
         return InvalidError(message)
     if status == 429 or status >= 500:
         return BusyError(message, _retry_after(headers, answer))
-    return RefusedError(message)
+    return NamespaceGoesError(message) if _namespace_goes(answer) else RefusedError(message)
+
+
+def _namespace_goes(answer: Mapping[str, Any]) -> bool:
+    causes = (answer.get("details") or {}).get("causes") or ()
+    return any(isinstance(cause, Mapping) and cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def _retry_after(headers: Mapping[str, str], answer: Mapping[str, Any]) -> float:

@@ -21,6 +21,10 @@ class RefusedError(ClusterError):
     """The server understood and does not want it (400, 403): a quota, a policy, a webhook, a missing right."""
 
 
+class NamespaceGoesError(RefusedError):
+    """Nothing new is taken: the namespace is being deleted (403)."""
+
+
 class InvalidError(ClusterError):
     """The object is wrong (422), and will be tomorrow."""
 

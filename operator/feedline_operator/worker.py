@@ -21,6 +21,7 @@ from feedline_operator.errors import (
     GoneError,
     InvalidError,
     JobRefusedError,
+    NamespaceGoesError,
     NotLeadingError,
     RefusedError,
     StaleError,
@@ -141,8 +142,12 @@ class Workers:
         now = self._clock()
         plan = reconcile(observed, now, self._policy)
         pipeline = await self._write_status(observed, plan)
-        await self._act(key, plan)
-        await self._tell(pipeline, plan.transitions)
+        try:
+            await self._act(key, plan)
+            await self._tell(pipeline, plan.transitions)
+        except NamespaceGoesError:
+            await self._let_go(key)
+            return
         self._progress.follow(key, plan.ask)
         if plan.again is not None:
             self._queue.add_after(key, (plan.again - now).total_seconds())
@@ -227,9 +232,25 @@ class Workers:
                 await self._cluster.create_event(body)
             except ExistsError:
                 pass
+            except NamespaceGoesError:
+                raise
             except (RefusedError, InvalidError, GoneError) as error:
-                # An Event is a courtesy: in a namespace that is on its way out it is refused.
+                # An Event is a courtesy.
                 logger.info("no Event: %s", error)
+
+    async def _let_go(self, key: Key) -> None:
+        """Delete the Job in a namespace that is being deleted, which would else stay.
+
+        Kubernetes deletes pods first, and the Job controller keeps one that has ended until another takes its place,
+        which is refused (with backoffLimitPerIndex; seen on 1.36).
+        """
+        observed = self._store.observe(key)
+        if observed is None or observed.job is None:
+            return
+        if owned_by(observed.job, observed.pipeline["metadata"]["uid"]):
+            logger.info("%s/%s: its namespace is being deleted, and its Job with it", *key)
+            with contextlib.suppress(GoneError):
+                await self._cluster.delete_job(*key, observed.job["metadata"]["uid"])
 
     async def _look(self, key: Key, observed: Observed, plan: Plan) -> None:
         warnings, again = await self._events.read(key, plan.look_at)

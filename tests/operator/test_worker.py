@@ -12,6 +12,7 @@ from feedline_operator.errors import (
     ExistsError,
     GoneError,
     InvalidError,
+    NamespaceGoesError,
     NotLeadingError,
     RefusedError,
     StaleError,
@@ -348,6 +349,26 @@ def test_an_event_that_nobody_takes_does_not_matter(play, error):
     scene = play(prepare, 30, pipeline=pipeline(spec={"suspend": True}))
     assert scene.cluster.names() == ["patch_status", "create_event"]
     assert scene.state()[0] == "Suspended"
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_where_the_namespace_is_being_deleted_the_job_is_too(play, foreign):
+    def prepare(scene):
+        scene.cluster.fail["create_event"] = NamespaceGoesError("because it is being terminated")
+
+    # Suspended, which is told by an Event; the Job has been told to go already, or is nobody's business.
+    gone = job(deleting=50, foreign=foreign)
+    names = play(prepare, 30, pipeline=pipeline(spec={"suspend": True}), job=gone).cluster.names()
+    assert ("delete_job" in names) != foreign
+
+
+def test_pods_that_cannot_be_evicted_from_a_namespace_that_is_being_deleted_go_with_their_job(play):
+    refused = NamespaceGoesError("because it is being terminated")
+    scene = play(
+        together(lambda scene: scene.cluster.fail.update(evict_pod=refused)), 30, pipeline=pipeline(spec=TOGETHER)
+    )
+    assert {"evict_pod", "delete_job"} <= set(scene.cluster.names())
+    assert scene.looks("error") == 0
 
 
 def test_status_first_then_actions_then_events(play):

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from cluster.operators import eventually
 
 REPORT = {
@@ -43,3 +44,14 @@ def test_a_pipeline_runs_to_its_report(world):
     assert done["status"]["completionTime"] >= done["status"]["startTime"]
     # They are told after the status.
     eventually(lambda: set(world.events()) == {"Completed", "InputBound"}, "two Events tell of it")
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_namespace_that_is_deleted_goes_though_its_pods_cannot_be_replaced(world, nodes):
+    world.submit(backend="pytorch", resources={"nodes": nodes})
+    pods = world.run_together("digits", nodes)
+    path = f"/api/v1/namespaces/{world.namespace}"
+    world.rest.do("DELETE", path)
+    for pod in pods:
+        world.is_taken_away(pod)
+    eventually(lambda: world.rest.find(path) is None, "the namespace is gone", 120)
