@@ -84,7 +84,7 @@ def fewer_rows(path):
     [
         (nothing, InputMissingError, "labels.npy: there is no such file"),
         (cut_short, DataError, "labels.npy: is cut short"),
-        (an_archive, DataError, "labels.npy: this is a .npz"),
+        (an_archive, DataError, "labels.npy: this is no .npy file .* it is probably a zip archive or .npz"),
         (objects, DataError, "labels.npy: holds Python objects"),
         (fewer_rows, DataError, "features has 103, labels has 102"),
     ],

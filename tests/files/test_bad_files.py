@@ -51,7 +51,10 @@ BAD = {
     "empty": (written(b""), "the file is empty"),
     "text": (written(b"a,b,c\n1,2,3\n" * 9), "this is no .npy file"),
     "one byte": (written(b"\x93"), "this is no .npy file"),
-    "npz": (lambda path: np.savez(path.open("wb"), a=np.arange(3)), "this is a .npz or zip archive.*feedline pack"),
+    "npz": (
+        lambda path: np.savez(path.open("wb"), a=np.arange(3)),
+        "it is probably a zip archive or .npz: name it so",
+    ),
     "cut by a byte": (cut, "is cut short: the header claims 100 rows of 8 bytes, the file ends in row 99"),
     "cut within the header": (written(npy(fields())[:40]), "the header claims"),
     "cut after the magic": (written(b"\x93NUMPY\x01\x00v"), "not 1.0, 2.0 or 3.0"),
@@ -169,9 +172,9 @@ def test_nan_in_labels_is_data(save):
 
 MISSING = {
     "missing": (lambda _: None, "there is no such file"),
-    "a directory": (lambda path: path.mkdir(), "is a directory or a device, not a .npy file"),
-    "a named pipe": (os.mkfifo, "is a directory or a device, not a .npy file"),
-    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a directory or a device, not a .npy file"),
+    "a directory": (lambda path: path.mkdir(), "is a directory or a device, not a file"),
+    "a named pipe": (os.mkfifo, "is a directory or a device, not a file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a directory or a device, not a file"),
     "a link to nowhere": (lambda path: path.symlink_to("nowhere"), "there is no such file"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be opened"),
     "below a file": (lambda path: None, "there is no such file"),

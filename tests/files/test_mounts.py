@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
+from feedline.files.file import File
 from feedline.files.mounts import file_system
-from feedline.files.npy import File
 
 
 @pytest.fixture

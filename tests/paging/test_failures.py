@@ -26,9 +26,9 @@ from cold import (
 import feedline
 from feedline.contract import ExitCode
 from feedline.errors import FileShrankError, StorageError
-from feedline.files import npy
+from feedline.files import file as files
 from feedline.files.array import Array
-from feedline.files.npy import File
+from feedline.files.file import File
 from feedline.paging import governor, pagein
 from feedline.paging.pagein import PageIn
 from feedline.paging.ways import local
@@ -131,14 +131,14 @@ def test_what_fails_once_is_read_again(paging, bad):
 
 
 def test_a_row_of_which_a_part_came_is_completed(paging, monkeypatch):
-    real = npy.read
+    real = files.read
 
     def in_part(descriptor, offsets, length, addresses):
         counts = real(descriptor, offsets, length, addresses)
         counts[::2] //= 3
         return counts
 
-    monkeypatch.setattr(npy, "read", in_part)
+    monkeypatch.setattr(files, "read", in_part)
     rows = np.random.default_rng(0).integers(0, ROWS, 100)
     assert (taken(paging, rows) == FEATURES[rows]).all()
 
@@ -207,5 +207,5 @@ def test_the_kernel_says_which_part_of_a_mapping_can_be_touched(folder, monkeypa
     os.truncate(file.path, 5000)
     assert file.populate(0, 8192)
     assert not file.populate(0, length)
-    monkeypatch.setattr(npy, "_MADV_POPULATE_READ", 9999)
+    monkeypatch.setattr(files, "_MADV_POPULATE_READ", 9999)
     assert file.populate(0, length), "a kernel that does not know the question is not asked"

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from feedline.files.npy import File
+from feedline.files.file import File
 from feedline.paging import presence
 from feedline.paging.presence import is_in_memory
 

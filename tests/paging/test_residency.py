@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import feedline
-from feedline.files import npy
+from feedline.files import file as files
 from feedline.paging import residency
 from feedline.paging.residency import Window, resident_bytes, windows
 
@@ -159,7 +159,7 @@ def as_somebody_else(check):
 def test_nothing_is_known_of_files_of_another_user(big):
     path, drop = big
     arrays = cold(path, drop)
-    file = npy.File(path)
+    file = files.File(path)
     path.chmod(0o644)
     # The file is open already, so that no folder keeps the other user away.
     assert as_somebody_else(lambda: resident_bytes(arrays) is not None), "what is known stays known"

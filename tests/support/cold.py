@@ -15,7 +15,8 @@ import pytest
 
 import feedline
 from feedline.feed import gather
-from feedline.files import libc, npy
+from feedline.files import file as one_file
+from feedline.files import libc
 from feedline.paging.governor import Choice, choose, is_small
 
 PAGE = mmap.PAGESIZE
@@ -142,7 +143,7 @@ def fail_reading(monkeypatch, row, file=None, first_error=errno.EIO, *, then=Tru
 
     Where it is one of many that are read at once, it is `first_error`; where it is read by itself, only if `then`.
     """
-    many, one = npy.read, os.preadv
+    many, one = one_file.read, os.preadv
     start, stop = HEADER + row * WIDTH, HEADER + (row + 1) * WIDTH
 
     def is_meant(descriptor):
@@ -160,7 +161,7 @@ def fail_reading(monkeypatch, row, file=None, first_error=errno.EIO, *, then=Tru
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return one(descriptor, buffers, offset, *flags)
 
-    monkeypatch.setattr(npy, "read", read)
+    monkeypatch.setattr(one_file, "read", read)
     monkeypatch.setattr(os, "preadv", preadv)
 
 

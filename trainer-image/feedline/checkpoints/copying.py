@@ -17,6 +17,7 @@ from feedline.checkpoints import safetensors, tree
 from feedline.checkpoints.folder import SUFFIX, Opened
 from feedline.checkpoints.states import State
 from feedline.errors import DataError, UsageError
+from feedline.files import TENSOR_DTYPES, Tensor
 from feedline.paging import in_large_pages
 
 _STATE: Final = "feedline"
@@ -149,7 +150,7 @@ def _kind_of(value: Any) -> str | None:
 def _dtype(name: str, leaf: str, value: Any) -> str:
     found = str(getattr(value.dtype, "name", value.dtype)).removeprefix("torch.")
     is_plain = str(getattr(value, "layout", "torch.strided")) == "torch.strided"
-    if found not in safetensors.DTYPES or not is_plain:
+    if found not in TENSOR_DTYPES or not is_plain:
         what = f"of dtype {found}" if is_plain else "sparse"
         raise UsageError(f"run.checkpoint: in the state of {name}, {leaf} is {what}, which cannot be saved")
     return found
@@ -212,7 +213,7 @@ def unpacked(content: Any) -> Any:
     return tree.put_together(document, leaves)
 
 
-def _as_torch(content: Any, tensor: safetensors.Tensor) -> Any:
+def _as_torch(content: Any, tensor: Tensor) -> Any:
     torch = sys.modules.get("torch")
     if torch is None:  # in a run without it, which then says that its state is another one
         return safetensors.as_array(content, tensor)
@@ -223,7 +224,7 @@ def _as_torch(content: Any, tensor: safetensors.Tensor) -> Any:
     return torch.from_numpy(copied).view(dtype).view(tensor.shape)
 
 
-def _as_tensorflow(content: Any, tensor: safetensors.Tensor) -> Any:
+def _as_tensorflow(content: Any, tensor: Tensor) -> Any:
     array = safetensors.as_array(content, tensor)
     tf = sys.modules.get("tensorflow")
     return array if tf is None else tf.constant(array)

@@ -8,24 +8,39 @@ from feedline.files.aio import Queue, advise, begin
 from feedline.files.array import Array, Mapped
 from feedline.files.arrays import Arrays, Residency, natural, open_arrays
 from feedline.files.clibrary import MAP_FAILED, libc
+from feedline.files.file import File
+from feedline.files.hdf5 import hdf5_datasets, hdf5_dtype, hdf5_file
 from feedline.files.memory import Memory
 from feedline.files.mounts import file_system
-from feedline.files.npy import File, parsed_header
+from feedline.files.npy import parsed_header
+from feedline.files.safetensors import METADATA, MOST_HEADER_BYTES, TENSOR_DTYPES, Tensor, tensor_of
+from feedline.files.stored import Format, Stored, format_of
 
 __all__ = [
     "MAP_FAILED",
+    "METADATA",
+    "MOST_HEADER_BYTES",
+    "TENSOR_DTYPES",
     "Array",
     "Arrays",
     "File",
+    "Format",
     "Mapped",
     "Memory",
     "Queue",
     "Residency",
+    "Stored",
+    "Tensor",
     "advise",
     "begin",
     "file_system",
+    "format_of",
+    "hdf5_datasets",
+    "hdf5_dtype",
+    "hdf5_file",
     "libc",
     "natural",
     "open_arrays",
     "parsed_header",
+    "tensor_of",
 ]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feedline.files.file import File
 from feedline.files.memory import Memory, Private
-from feedline.files.npy import File
 
 _SCRATCH_BYTES = 4 << 20
 
@@ -108,7 +108,7 @@ class Array:
         Raises
         ------
         FileShrankError, StorageError
-            As `feedline.files.npy.File.load` does.
+            As `feedline.files.file.File.load` does.
         """
         return Array(self.name, self.files, self._start, self._start + self.rows, Private())
 
@@ -148,7 +148,7 @@ class Array:
         Raises
         ------
         FileShrankError, StorageError
-            As `feedline.files.npy.File.read` does.
+            As `feedline.files.file.File.read` does.
         """
         address = out.__array_interface__["data"][0]
         for file, local, places in self.in_files(rows):

@@ -6,6 +6,7 @@ This module knows no order, thread or framework.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -13,11 +14,13 @@ import numpy as np
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
+from feedline.files.file import File
 from feedline.files.memory import Memory, Private
-from feedline.files.npy import File
+from feedline.files.stored import Stored
 
 Residency = Literal["auto", "mapped", "read", "memory"]
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_One = str | os.PathLike[str] | Stored
+Source = _One | Sequence[_One]
 _SAMPLED_ROWS = 64
 
 
@@ -86,19 +89,20 @@ def open_arrays(
     residency: Residency = "auto",
     memory: Memory | None = None,
 ) -> Arrays:
-    """Open `.npy` files as named arrays with the same number of rows.
+    """Open `.npy` files, and other files whose rows lie together, as named arrays with the same number of rows.
 
     ::
 
         arrays = feedline.open_arrays({"features": "data/features.npy", "labels": "data/labels/*.npy"})
         arrays = feedline.open_arrays("data")  # every *.npy and every folder of them, named by its stem
+        arrays = feedline.open_arrays({"x": feedline.Stored("run.h5", member="x"), "y": "run.y.npy"})
 
     Parameters
     ----------
     sources
-        A directory, or a path for each name. A path may have a ``*`` in its last part, the only character that stands
-        for others, and a list of paths is fine too: several files are read as one array, in natural order, without
-        copying them.
+        A directory, or for each name a path or what `Stored` says of it. A path may have a ``*`` in its last part, the
+        only character that stands for others, and a list of paths is fine too: several files are read as one array, in
+        natural order, without copying them.
     rows
         Start and stop of the rows to use, of the rows of all files together; all by default.
     residency
@@ -112,19 +116,19 @@ def open_arrays(
     Raises
     ------
     InputMissingError
-        A file is missing or may not be read.
+        A file is missing or may not be read, or has no such array.
     DataError
-        A file is no usable `.npy` file, files of one array differ in row shape or dtype, or row counts differ: of the
-        arrays, or of the files that make two of them.
+        A file is no usable one of its format, files of one array differ in row shape or dtype, or row counts differ: of
+        the arrays, or of the files that make two of them.
     EnvironmentInvalidError
-        The files are to be mapped, and their file system does not allow it.
+        The files are to be mapped, and their file system does not allow it; or one is HDF5, and there is no h5py.
     UsageError
         The range of rows is empty or lies outside of the data.
     """
     if residency not in get_args(Residency):
         raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
     named = _named_paths(sources)
-    opened = {name: [File(path) for path in paths] for name, paths in named.items()}
+    opened = {name: [File(stored) for stored in several] for name, several in named.items()}
     if residency == "mapped":
         _require_mapped(opened)
     _tell_what_is_not_read(opened)
@@ -223,21 +227,21 @@ def _row_range(rows: slice | tuple[int, int | None] | None, total: int) -> tuple
     return start, stop
 
 
-def _named_paths(sources: Mapping[str, Source] | str | os.PathLike[str]) -> dict[str, list[Path]]:
+def _named_paths(sources: Mapping[str, Source] | str | os.PathLike[str]) -> dict[str, list[Stored]]:
     if isinstance(sources, Mapping):
-        named = {name: _paths(source) for name, source in sources.items()}
+        named = {name: _files(source) for name, source in sources.items()}
     else:
         if not isinstance(sources, (str, os.PathLike)):
             raise UsageError(f"sources: must be a directory or a mapping of name to path (got {sources!r})")
         folder = Path(sources)
         if not folder.is_dir():
             raise InputMissingError(f"{folder}: there is no such directory (or pass a mapping of name to path)")
-        named = {path.stem: [path] for path in sorted(_matching(folder, "*.npy"))}
+        named = {path.stem: [Stored(path)] for path in sorted(_matching(folder, "*.npy"))}
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
             if _matching(inner, "*.npy"):
                 if inner.name in named:
                     raise UsageError(f"{folder}: both {inner.name}.npy and {inner.name}/ would be named {inner.name}")
-                named[inner.name] = _paths(inner / "*.npy")
+                named[inner.name] = _files(inner / "*.npy")
     if not named:
         raise InputMissingError(
             f"{sources}: holds no .npy files"
@@ -247,18 +251,19 @@ def _named_paths(sources: Mapping[str, Source] | str | os.PathLike[str]) -> dict
     return named
 
 
-def _paths(source: Source) -> list[Path]:
-    if not isinstance(source, (str, os.PathLike)):
+def _files(source: Source) -> list[Stored]:
+    if not isinstance(source, (str, os.PathLike, Stored)):
         if not source or not isinstance(source, Sequence):
             raise UsageError(f"sources: an array is a path or a list of paths (got {source!r})")
-        return [path for each in source for path in _paths(each)]
-    path = Path(source)
+        return [stored for each in source for stored in _files(each)]
+    stored = source if isinstance(source, Stored) else Stored(source)
+    path = Path(stored.path)
     if "*" not in path.name:
-        return [path]
+        return [replace(stored, path=path)]
     found = sorted(_matching(path.parent, path.name), key=natural)
     if not found:
         raise InputMissingError(f"{path}: no file matches")
-    return found
+    return [replace(stored, path=each) for each in found]
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:

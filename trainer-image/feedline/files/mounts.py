@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from feedline.files.npy import File
+from feedline.files.file import File
 
 
 def file_system(file: File, mounts: Path = Path("/proc/self/mountinfo")) -> str:
