@@ -166,7 +166,7 @@ lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upg
 	$(subset) requirements/bootstrap.in --output-file requirements/bootstrap.txt
 	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
 	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
-	$(subset) pyproject.toml --extra pytorch --output-file requirements/pytorch.txt
+	$(subset) pyproject.toml --extra pytorch --extra hdf5 --output-file requirements/pytorch.txt
 	$(subset) pyproject.toml --extra pack --output-file requirements/pack.txt
 	$(subset) pyproject.toml --extra operator --output-file requirements/operator.txt
 	$(subset) pyproject.toml --extra pack --extra operator --group lint --output-file requirements/lint.txt

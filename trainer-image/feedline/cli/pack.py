@@ -147,7 +147,7 @@ def pack(
 
         feedline pack photos/ data/ --shape 64,64,3 --shuffle-seed 7
 
-    The arrays of an .npz become one file each:
+    The arrays of an .npz or of an HDF5 file become one file each, group/x in one as group.x.npy in the other:
 
         feedline pack mnist.npz data/
 

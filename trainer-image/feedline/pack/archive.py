@@ -43,8 +43,8 @@ class _Member:
         return self.dtype.itemsize * math.prod(self.shape)
 
 
-def members(paths: Sequence[Path]) -> dict[str, list[_Member]]:
-    """Return the arrays of the archives by name, each with its parts in the order of `paths`.
+def members(paths: Sequence[Path]) -> tuple[dict[str, list[_Member]], tuple[str, ...]]:
+    """Return the arrays of the archives by name, each with its parts in the order of `paths`, and what was left out.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def members(paths: Sequence[Path]) -> dict[str, list[_Member]]:
         for name, member in here.items():
             _check_continues(found.setdefault(name, []), member)
             found[name].append(member)
-    return found
+    return found, ()
 
 
 def unpack(found: dict[str, list[_Member]], staging: Staging, progress: Progress) -> dict[str, NpyWriter]:

@@ -16,6 +16,7 @@ class Kind(Enum):
     TEXT = ("text tables", tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", ".gz", ".zst")))
     PARQUET = ("Parquet files", (".parquet", ".pq"))
     ARCHIVE = (".npz archives", (".npz",))
+    HDF5 = ("HDF5 files", (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".mat"))
     IMAGES = ("folders of images", ())
 
     @property

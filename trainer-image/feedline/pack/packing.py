@@ -14,7 +14,7 @@ import numpy as np
 from numpy import typing as npt
 
 from feedline.errors import UsageError, edge
-from feedline.pack import archive, images, placement
+from feedline.pack import archive, datasets, images, placement
 from feedline.pack.columns import Columns
 from feedline.pack.dialect import Dialect
 from feedline.pack.kinds import Kind, sources_of
@@ -92,8 +92,8 @@ def pack(
     ----------
     sources
         Files or folders of one kind, read as one: text tables (``.csv``, ``.tsv``, also ``.gz`` and ``.zst``),
-        ``.parquet``, folders of these, ``.npz`` (whose arrays keep their names), folders of images with one folder a
-        class.
+        ``.parquet``, folders of these, ``.npz`` and HDF5 (whose arrays keep their names), folders of images with one
+        folder a class.
     out
         The output folder; made if need be.
     columns
@@ -139,7 +139,7 @@ def pack(
     StorageError
         The output cannot be written. Nothing is left of it then.
     EnvironmentInvalidError
-        pyarrow or Pillow is needed and not installed.
+        pyarrow, Pillow or h5py is needed and not installed.
     """
     kind, paths, left_out = sources_of([Path(source) for source in sources])
     folder = Path(out)
@@ -159,11 +159,11 @@ def pack(
         _refuse(kind, written.given() | {"--header": wish.header is not None})
     if kind is not Kind.IMAGES:
         _refuse(kind, {"--background": background is not None})
-    if kind in (Kind.ARCHIVE, Kind.IMAGES):
+    if kind in (Kind.ARCHIVE, Kind.HDF5, Kind.IMAGES):
         _refuse(kind, _column_options(wish))
-    if kind is Kind.ARCHIVE:
+    if kind in (Kind.ARCHIVE, Kind.HDF5):
         _refuse(kind, numbers)
-        return _pack_archives(paths, folder, overwrite=overwrite, dry_run=dry_run, progress=progress)
+        return _pack_arrays(kind, paths, folder, overwrite=overwrite, dry_run=dry_run, progress=progress)
     if kind is Kind.IMAGES:
         _check_folders(paths, folder, shuffle_seed, fractions)
     known = None if classes is None else read_classes(Path(classes))
@@ -174,16 +174,21 @@ def pack(
     return replace(packed, said=(*packed.said, *left_out))
 
 
-def _pack_archives(paths: Sequence[Path], out: Path, *, overwrite: bool, dry_run: bool, progress: Progress) -> Packed:
-    found = archive.members(paths)
+def _pack_arrays(
+    kind: Kind, paths: Sequence[Path], out: Path, *, overwrite: bool, dry_run: bool, progress: Progress
+) -> Packed:
+    """Pack what holds arrays by name."""
+    reader: Any = archive if kind is Kind.ARCHIVE else datasets
+    found, said = reader.members(paths)
     staging = Staging(out, [f"{name}.npy" for name in found], overwrite=overwrite)
     if dry_run:
-        files = {f"{name}.npy": archive.joined(parts) for name, parts in found.items()}
-        return Packed(tuple(PackedFile(out / name, shape, dtype) for name, (shape, dtype) in files.items()))
+        files = {f"{name}.npy": reader.joined(parts) for name, parts in found.items()}
+        written = tuple(PackedFile(out / name, shape, dtype) for name, (shape, dtype) in files.items())
+        return Packed(written, said=said)
     with staging:
-        writers = archive.unpack(found, staging, progress)
+        writers = reader.unpack(found, staging, progress)
         staging.commit()
-    return Packed(_written(out, writers))
+    return Packed(_written(out, writers), said=said)
 
 
 def _pack_rows(
