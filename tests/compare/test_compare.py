@@ -57,10 +57,19 @@ def test_the_built_in_model_is_compared_in_every_backend_that_is_installed(proje
     assert list(dict.fromkeys(cell.backend for cell in command._cells(document, []))) == ["keras", "pytorch"]
 
 
-def test_many_files_are_compared_by_the_feed_alone(project):
-    changes = [BUILT_IN, "spec.data.train.arrays.features.path=data/parts/*.npy"]
-    document = manifest.parse(manifest.read(project.folder / "pipeline.yaml", changes))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["spec.data.train.arrays.features.path=data/parts/*.npy"],
+        ["spec.data.train.arrays.features.path=data/features.npz"],
+        [f"spec.data.train.arrays.features.{each}" for each in ("format=Raw", "dtype=float32", "shape=[4]")],
+    ],
+    ids=["many files", "another format by its name", "another format"],
+)
+def test_what_classic_engines_cannot_read_is_compared_by_the_feed_alone_and_that_is_said(project, changes, capsys):
+    document = manifest.parse(manifest.read(project.folder / "pipeline.yaml", [BUILT_IN, *changes]))
     assert command._cells(document, ["pytorch"]) == [Cell("pytorch", *way) for way in WAYS[:2]]
+    assert "the classic engines read one .npy file for each array, and are left out" in capsys.readouterr().out
 
 
 def test_block_shuffle_is_compared_by_the_feed_alone_and_that_is_said(project, capsys):

@@ -130,11 +130,11 @@ def test_all_problems_come_at_once():
     value = document()
     value["spec"]["train"]["steps"] = 5
     value["spec"]["loader"]["batchsize"] = 5
-    value["spec"]["data"]["train"]["arrays"][0]["path"] = "digits/features.npz"
+    value["spec"]["data"]["train"]["arrays"][0]["path"] = "digits/features.csv"
     value["spec"]["train"]["parameters"]["betas"] = [0.9, 0.99]
     assert problems_of(parse, value) == [
         "spec.loader.batchsize: unknown field, did you mean batchSize?",
-        "spec.data.train.arrays[0].path: must be VOLUME/FILE, the name of a volume and a file in it that ends in .npy",
+        "spec.data.train.arrays[0].path: must end in .npy, .npz, .h5, .hdf5 or .safetensors, or have a format",
         "spec.train: exactly one of epochs, steps, seconds (got epochs, steps)",
         "spec.train.parameters.betas: must be a string, a number or a boolean; write betas: VALUE, or leave it out",
     ]

@@ -142,7 +142,7 @@ def _describe(
     # Never into memory: headers, sizes and a sample of pages are all that is looked at.
     loader = document.loader
     residency: Residency = "read" if loader.residency == "read" else "auto"
-    arrays = open_arrays(training.paths(split, volumes), (split.start, split.stop), residency)
+    arrays = open_arrays(training.stored(split, volumes), (split.start, split.stop), residency)
     typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
     feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")
     choices = survey(arrays, limit, _run_rows(title, document, arrays)) if feeds else {}

@@ -91,11 +91,14 @@ def _cells(document: "Manifest", chosen: list[str]) -> list["Cell"]:
     if not backends:
         raise EnvironmentInvalidError("no backend is installed here: pip install 'feedline[pytorch]' or another")
     splits = [document.train_data, *([document.validation_data] if document.validation_data else [])]
-    # The classic ways read one file for each array.
-    many_files = any("*" in array.path for split in splits for array in split.arrays)
+    arrays = [array for split in splits for array in split.arrays]
+    many_files = any("*" in array.path for array in arrays)
+    others = any(array.format not in (None, "Npy") or not array.path.endswith(".npy") for array in arrays)
     if document.loader.shuffle == "block":
         typer.echo("the classic engines know no block shuffle, and are left out")
-    one_engine = many_files or document.loader.shuffle == "block"
+    elif many_files or others:
+        typer.echo("the classic engines read one .npy file for each array, and are left out")
+    one_engine = many_files or others or document.loader.shuffle == "block"
     return [
         Cell(backend, engine, residency)
         for backend in backends

@@ -20,11 +20,19 @@ _UNITS: Final = {
 
 @dataclass(frozen=True)
 class ArrayRef:
-    """One array of a split: `path` is ``VOLUME/FILE.npy``, `role` is Input, Target, Weight or Extra."""
+    """One array of a split.
+
+    `path` is ``VOLUME/FILE``, `role` is Input, Target, Weight or Extra; the others are as `feedline.Stored` has them.
+    """
 
     name: str
     path: str
     role: str
+    format: str | None = None
+    member: str | None = None
+    dtype: str | None = None
+    shape: tuple[int, ...] = ()
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,7 @@ def _objective(objective: Mapping[str, str] | None) -> Objective | None:
 
 def _split(split: dict[str, Any]) -> Split:
     rows = split.get("rows", {"start": 0})
-    arrays = tuple(ArrayRef(array["name"], array["path"], array["role"]) for array in split["arrays"])
+    arrays = tuple(ArrayRef(**{**array, "shape": tuple(array.get("shape", ()))}) for array in split["arrays"])
     return Split(arrays, rows["start"], rows.get("stop"))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from feedline.training.report import decimal, summarize
     from feedline.training.run import Run
-    from feedline.training.sources import check_split, open_split, paths, require_memory
+    from feedline.training.sources import check_split, open_split, require_memory, stored
     from feedline.training.verdict import in_words
 
 __all__ = [
@@ -57,7 +57,6 @@ __all__ = [
     "manifest_text",
     "open_split",
     "output_from_environment",
-    "paths",
     "port_from_environment",
     "processes_from_environment",
     "report_in",
@@ -67,6 +66,7 @@ __all__ = [
     "require_same_classes",
     "run_of",
     "site_from_environment",
+    "stored",
     "summarize",
     "volumes_from_environment",
     "write_report",
@@ -94,7 +94,7 @@ _PLACES = {
     ),
     "report": ("decimal", "summarize"),
     "run": ("Run",),
-    "sources": ("check_split", "open_split", "paths", "require_memory"),
+    "sources": ("check_split", "open_split", "require_memory", "stored"),
     "verdict": ("in_words",),
 }
 

@@ -10,7 +10,7 @@ from feedline.errors import DataError, UsageError
 from feedline.files import Array, Arrays
 from feedline.limits import memory_bytes
 from feedline.manifest import Manifest, Split
-from feedline.training.sources import Volumes, paths
+from feedline.training.sources import Volumes, stored
 from feedline.units import size
 
 _SCANNED_ROWS: Final = 1 << 16
@@ -107,8 +107,9 @@ def largest_class(manifest: Manifest, train: Arrays, validation: Arrays | None) 
 def _classes_files(split: Split, volumes: Volumes) -> dict[str, Path]:
     """Return the `classes.txt` of each target: beside it, or, where it is a part, beside its folder."""
     found = {}
-    for array, path in zip(split.arrays, paths(split, volumes).values(), strict=True):
+    for array, each in zip(split.arrays, stored(split, volumes).values(), strict=True):
         if array.role == "Target":
+            path = Path(each.path)
             for folder in (path.parent, path.parent.parent):
                 if (folder / "classes.txt").is_file():
                     found[array.name] = (folder / "classes.txt").resolve()

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
-from feedline.files import Arrays, Residency, open_arrays
+from feedline.files import Arrays, Format, Residency, Stored, format_of, open_arrays
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import Manifest, Split, folder_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
@@ -51,8 +51,8 @@ class Source:
             self.feed.close()
 
 
-def paths(split: Split, volumes: Volumes) -> dict[str, Path]:
-    """Return the path of every array of a split.
+def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
+    """Return where every array of a split is stored, and how.
 
     Raises
     ------
@@ -62,7 +62,11 @@ def paths(split: Split, volumes: Volumes) -> dict[str, Path]:
     found = {}
     for array in split.arrays:
         volume, _, rest = array.path.partition("/")
-        found[array.name] = folder_of(volume, volumes) / rest
+        path = folder_of(volume, volumes) / rest
+        kind = cast("Format | None", array.format)
+        found[array.name] = Stored(
+            path, format=kind, member=array.member, dtype=array.dtype, shape=array.shape, offset=array.offset
+        )
     return found
 
 
@@ -76,7 +80,7 @@ def open_split(manifest: Manifest, split: Split, volumes: Volumes, place: Place 
     EnvironmentInvalidError
         The rows are to be loaded into memory and do not fit.
     """
-    named, rows = paths(split, volumes), (split.start, split.stop)
+    named, rows = stored(split, volumes), (split.start, split.stop)
     if manifest.loader.residency == "memory":
         require_memory(open_arrays(named, rows).bytes, memory_bytes())
     residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
@@ -147,7 +151,7 @@ def validation_source(manifest: Manifest, volumes: Volumes, device: Any, place: 
     split = manifest.validation_data
     if split is None or place.world == 1:
         return None if split is None else _source(manifest, split, volumes, device, ALONE)
-    rows = open_arrays(paths(split, volumes), (split.start, split.stop)).rows
+    rows = open_arrays(stored(split, volumes), (split.start, split.stop)).rows
     if rows < place.world:
         raise DataError(
             f"data.validation: {rows} rows are too few for {place.world} processes: take fewer, or more rows"
@@ -272,8 +276,12 @@ def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[s
 
 
 def _one_file_each(split: Split, volumes: Volumes) -> dict[str, Path]:
-    named = paths(split, volumes)
-    for name, path in named.items():
+    named = {}
+    for name, each in stored(split, volumes).items():
+        path, kind = Path(each.path), format_of(each)
         if "*" in path.name:
             raise UsageError(f"loader.engine: Classic reads one file for each array, {name} is {path.name}: use Feed")
+        if kind != "Npy" or path.suffix != ".npy":
+            raise UsageError(f"loader.engine: Classic reads .npy files alone, {name} is {path.name}: use Feed")
+        named[name] = path
     return named
