@@ -18,8 +18,9 @@ import numpy as np
 
 from feedline.errors import DataError, FeedlineError
 from feedline.files import parsed_header
+from feedline.pack.members import Member, is_file_name, join
 from feedline.pack.npy import NpyWriter, Staging
-from feedline.pack.source import Progress, opened
+from feedline.pack.source import opened
 
 _BLOCK_BYTES: Final = 1 << 21
 _MOST_PER_BYTE: Final = 1100
@@ -28,22 +29,17 @@ _MAX_HEADER: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
-class _Member:
-    """An array in an archive: its shape and layout, and where in the member its elements begin."""
+class _Zipped(Member):
+    """An array in an archive, and where in the zip's member its elements begin."""
 
-    path: Path
-    entry: str
-    shape: tuple[int, ...]
     fortran: bool
-    dtype: np.dtype[Any]
     start: int
 
-    @property
-    def bytes(self) -> int:
-        return self.dtype.itemsize * math.prod(self.shape)
+    def blocks(self, staging: Staging) -> Iterator[bytes]:
+        return _fortran_blocks(self, staging.scratch()) if self.fortran else _blocks(self)
 
 
-def members(paths: Sequence[Path]) -> tuple[dict[str, list[_Member]], tuple[str, ...]]:
+def members(paths: Sequence[Path]) -> tuple[dict[str, list[_Zipped]], tuple[str, ...]]:
     """Return the arrays of the archives by name, each with its parts in the order of `paths`, and what was left out.
 
     Raises
@@ -53,64 +49,25 @@ def members(paths: Sequence[Path]) -> tuple[dict[str, list[_Member]], tuple[str,
     DataError
         An archive is damaged, holds what is no array or an array of objects, or differs from the first one.
     """
-    found: dict[str, list[_Member]] = {}
+    found: dict[str, list[_Zipped]] = {}
     for path in paths:
         with _archive(path) as archive:
             here = {_name(path, info): _member(path, archive, info) for info in archive.infolist()}
         if not here:
             raise DataError(f"{path} holds no arrays: give an archive with at least one")
-        if found and here.keys() != found.keys():
-            raise DataError(f"{path}: its arrays have other names than those of {paths[0]}: pack them apart")
-        for name, member in here.items():
-            _check_continues(found.setdefault(name, []), member)
-            found[name].append(member)
+        join(found, here, path, "arrays")
     return found, ()
 
 
-def unpack(found: dict[str, list[_Member]], staging: Staging, progress: Progress) -> dict[str, NpyWriter]:
-    """Write each array as ``NAME.npy``, and return the writers by file name.
-
-    Raises
-    ------
-    DataError
-        An archive is damaged.
-    StorageError
-        The disk is full, or failed.
-    """
-    total = sum(part.bytes for parts in found.values() for part in parts)
-    done = 0
-    writers = {}
-    for name, parts in found.items():
-        shape, dtype = joined(parts)
-        writer = staging.array(f"{name}.npy", dtype, shape)
-        offset = 0
-        for part in parts:
-            blocks = _fortran_blocks(part, staging.scratch()) if part.fortran else _blocks(part)
-            for block in blocks:
-                writer.write_bytes(block, offset)
-                offset += len(block)
-                progress("Writing", done + offset, total)
-        done += offset
-        writers[f"{name}.npy"] = writer
-    return writers
-
-
-def joined(parts: Sequence[_Member]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype of an array of some parts, one after the other."""
-    first = parts[0]
-    shape = (sum(part.shape[0] for part in parts), *first.shape[1:]) if first.shape else ()
-    return shape, first.dtype.newbyteorder("=")
-
-
 def _name(path: Path, info: zipfile.ZipInfo) -> str:
-    """Return the array's name, which becomes a file's: nothing in it may lead out of the output folder."""
+    """Return the array's name, which becomes a file's."""
     name = info.filename.removesuffix(".npy")
-    if not name or name.startswith(".") or not name.isprintable() or set(name) & set("/\\:"):
+    if not is_file_name(name):
         raise DataError(f"{path}: {info.filename!r} is no name for a file: rename that array in the archive")
     return name
 
 
-def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Zipped:
     where = f"{path}: {info.filename}"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{where} is compressed in a way that NumPy does not write: save the archive anew")
@@ -121,7 +78,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Mem
     dtype, fortran, shape = parsed
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects, which may run code when read: save it with a plain dtype")
-    member = _Member(path, info.filename, shape, fortran and len(shape) > 1, dtype, start)
+    member = _Zipped(path, info.filename, shape, dtype, fortran and len(shape) > 1, start)
     forged = info.file_size > _MOST_PER_BYTE * (info.compress_size + 1)
     if min(shape, default=0) < 0 or member.bytes != info.file_size - start or forged:
         raise DataError(f"{where} holds {info.file_size} bytes, not what its header says: save the archive anew")
@@ -141,19 +98,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[np.dtype[Any], bool, tuple[int, ...]
     return parsed_header(text, "utf-8" if magic[6] == 3 else "latin-1"), 8 + width + len(text)
 
 
-def _check_continues(before: Sequence[_Member], member: _Member) -> None:
-    if not before:
-        return
-    first = before[0]
-    same = first.shape[1:] == member.shape[1:] and first.dtype.newbyteorder("=") == member.dtype.newbyteorder("=")
-    if not first.shape or not member.shape or not same:
-        raise DataError(
-            f"{member.path}: {member.entry} does not continue that of {first.path}, "
-            f"{list(member.shape)} {member.dtype} after {list(first.shape)} {first.dtype}: pack them apart"
-        )
-
-
-def _blocks(member: _Member) -> Iterator[bytes]:
+def _blocks(member: _Zipped) -> Iterator[bytes]:
     """Yield a member's bytes in the order in which they are stored, in this machine's byte order."""
     if not member.bytes:
         return
@@ -169,7 +114,7 @@ def _blocks(member: _Member) -> Iterator[bytes]:
         file.read(1)  # to its end, where the checksum is compared
 
 
-def _fortran_blocks(member: _Member, scratch: Path) -> Iterator[bytes]:
+def _fortran_blocks(member: _Zipped, scratch: Path) -> Iterator[bytes]:
     """Yield the bytes of a member in Fortran order in C order, by way of a mapped file."""
     if not member.bytes:
         return
@@ -190,7 +135,7 @@ def _fortran_blocks(member: _Member, scratch: Path) -> Iterator[bytes]:
     scratch.unlink()
 
 
-def _read(file: IO[bytes], member: _Member, size: int) -> bytes:
+def _read(file: IO[bytes], member: _Zipped, size: int) -> bytes:
     block = file.read(size)
     if len(block) != size:
         raise DataError(f"{member.path}: {member.entry} is cut short: save the archive anew")

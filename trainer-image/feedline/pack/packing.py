@@ -19,6 +19,7 @@ from feedline.pack.columns import Columns
 from feedline.pack.dialect import Dialect
 from feedline.pack.kinds import Kind, sources_of
 from feedline.pack.labels import read_classes
+from feedline.pack.members import joined, unpack
 from feedline.pack.npy import NpyWriter, Staging
 from feedline.pack.source import Chunk, Column, FeatureFormat, Progress, Scan, Source, changed, optional_module
 
@@ -178,15 +179,14 @@ def _pack_arrays(
     kind: Kind, paths: Sequence[Path], out: Path, *, overwrite: bool, dry_run: bool, progress: Progress
 ) -> Packed:
     """Pack what holds arrays by name."""
-    reader: Any = archive if kind is Kind.ARCHIVE else datasets
-    found, said = reader.members(paths)
+    found, said = archive.members(paths) if kind is Kind.ARCHIVE else datasets.members(paths)
     staging = Staging(out, [f"{name}.npy" for name in found], overwrite=overwrite)
     if dry_run:
-        files = {f"{name}.npy": reader.joined(parts) for name, parts in found.items()}
+        files = {f"{name}.npy": joined(parts) for name, parts in found.items()}
         written = tuple(PackedFile(out / name, shape, dtype) for name, (shape, dtype) in files.items())
         return Packed(written, said=said)
     with staging:
-        writers = reader.unpack(found, staging, progress)
+        writers = unpack(found, staging, progress)
         staging.commit()
     return Packed(_written(out, writers), said=said)
 
