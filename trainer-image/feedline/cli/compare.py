@@ -93,7 +93,7 @@ def _cells(document: "Manifest", chosen: list[str]) -> list["Cell"]:
     splits = [document.train_data, *([document.validation_data] if document.validation_data else [])]
     arrays = [array for split in splits for array in split.arrays]
     many_files = any("*" in array.path for array in arrays)
-    others = any(array.format not in (None, "Npy") or not array.path.endswith(".npy") for array in arrays)
+    others = not all(array.is_npy for array in arrays)
     if document.loader.shuffle == "block":
         typer.echo("the classic engines know no block shuffle, and are left out")
     elif many_files or others:

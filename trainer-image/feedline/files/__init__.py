@@ -14,7 +14,7 @@ from feedline.files.memory import Memory
 from feedline.files.mounts import file_system
 from feedline.files.npy import parsed_header
 from feedline.files.safetensors import METADATA, MOST_HEADER_BYTES, TENSOR_DTYPES, Tensor, tensor_of
-from feedline.files.stored import Format, Stored, format_of
+from feedline.files.stored import Format, Stored
 
 __all__ = [
     "MAP_FAILED",
@@ -34,7 +34,6 @@ __all__ = [
     "advise",
     "begin",
     "file_system",
-    "format_of",
     "hdf5_datasets",
     "hdf5_dtype",
     "hdf5_file",

@@ -29,8 +29,7 @@ def read(opened: Opened, stored: Stored) -> Header:
     EnvironmentInvalidError
         h5py is not installed.
     """
-    # The file that was opened, though another may have its name now.
-    with hdf5_file(f"/proc/self/fd/{opened.descriptor}", str(opened.path)) as file:
+    with hdf5_file(opened.same, str(opened.path)) as file:
         name = None if stored.member is None else stored.member.strip("/")
         if name is None:
             name = chosen(opened.path, [each for each, _ in hdf5_datasets(file)], None)

@@ -25,8 +25,7 @@ def read(opened: Opened, stored: Stored) -> Header:
         There is no such member.
     """
     try:
-        # The file that was opened, though another may have its name now.
-        with zipfile.ZipFile(f"/proc/self/fd/{opened.descriptor}") as archive:
+        with zipfile.ZipFile(opened.same) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OverflowError) as error:
         raise DataError(f"{opened.path}: this is no .npz archive, or a damaged one ({error})") from None

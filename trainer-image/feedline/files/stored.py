@@ -126,3 +126,8 @@ class Opened(NamedTuple):
     path: Path
     descriptor: int
     size: int
+
+    @property
+    def same(self) -> str:
+        """Where a library finds the file that was opened, though another may have its name now."""
+        return f"/proc/self/fd/{self.descriptor}"

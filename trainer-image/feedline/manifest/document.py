@@ -34,6 +34,11 @@ class ArrayRef:
     shape: tuple[int, ...] = ()
     offset: int = 0
 
+    @property
+    def is_npy(self) -> bool:
+        """Whether it is a `.npy` file by name and format, or several."""
+        return self.format in (None, "Npy") and self.path.endswith(".npy")
+
 
 @dataclass(frozen=True)
 class Split:

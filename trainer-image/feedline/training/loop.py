@@ -421,8 +421,8 @@ class Loop:
         )
 
     def _seconds(self) -> tuple[float, float]:
-        train = self.train.snapshot()
-        return train.waits.total, train.works.total
+        timeline = self.train.timeline
+        return timeline.waits.total, timeline.steps.total
 
     def _seconds_of_ranks(self) -> dict[int, tuple[float, float]]:
         if self.peers is None or not self.place.is_chief or self.opaque:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
-from feedline.files import Arrays, Format, Residency, Stored, format_of, open_arrays
+from feedline.files import Arrays, Format, Residency, Stored, open_arrays
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import Manifest, Split, folder_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
@@ -276,12 +276,11 @@ def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[s
 
 
 def _one_file_each(split: Split, volumes: Volumes) -> dict[str, Path]:
-    named = {}
-    for name, each in stored(split, volumes).items():
-        path, kind = Path(each.path), format_of(each)
-        if "*" in path.name:
-            raise UsageError(f"loader.engine: Classic reads one file for each array, {name} is {path.name}: use Feed")
-        if kind != "Npy" or path.suffix != ".npy":
-            raise UsageError(f"loader.engine: Classic reads .npy files alone, {name} is {path.name}: use Feed")
-        named[name] = path
+    named = {name: Path(each.path) for name, each in stored(split, volumes).items()}
+    for array in split.arrays:
+        told = f"{array.name} is {named[array.name].name}: use Feed"
+        if "*" in array.path:
+            raise UsageError(f"loader.engine: Classic reads one file for each array, {told}")
+        if not array.is_npy:
+            raise UsageError(f"loader.engine: Classic reads .npy files alone, {told}")
     return named
