@@ -5,10 +5,10 @@ themselves every so many steps. Each rank writes a line for each step, by which 
 training goes on. Here the groups are played on this machine; those in pods are in `gangs_in_pods`.
 """
 
+import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 import psutil
+from cluster.processes import free_port
 
 NODES, PROCESSES = 2, 2
 WORLD: Final = NODES * PROCESSES
@@ -158,16 +159,15 @@ class Gang(ABC):
 
     def ranks(self) -> dict[int, psutil.Process]:
         """Return the processes that train, by rank."""
-        found = {}
+        return {int(variables["RANK"]): process for process, variables in self.processes() if "RANK" in variables}
+
+    def processes(self) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+        """Yield all processes of the gang that live, each with its environment."""
         for process in psutil.process_iter():
-            try:
+            with contextlib.suppress(psutil.Error):
                 variables = process.environ()
-                is_one = variables.get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE
-            except psutil.Error:
-                continue
-            if is_one and "RANK" in variables:
-                found[int(variables["RANK"])] = process
-        return found
+                if variables.get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process, variables
 
     def steps(self) -> Iterator[tuple[str, int, float]]:
         """Yield the process (each life has a name of its own), the step and its time, of all steps of all ranks."""
@@ -232,7 +232,7 @@ class Played(Gang):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.port = _free_port()
+        self.port = free_port()
         self.nodes: dict[int, subprocess.Popen[bytes]] = {}
 
     @abstractmethod
@@ -362,9 +362,3 @@ class Torchrun(Played):
         for node, agent in list(self.nodes.items()):
             if agent.poll() is not None:
                 self.start(node)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -10,26 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-from cluster import build, chart, controllers, data, images
+from cluster import build, chart, data, images, jobset
 from cluster.node import NodeCluster
 from gangs import BATCH, MARK, MODEL, NODES, OURS, PLAIN, PROCESSES, SAVED_EVERY, Gang, spec
 
-JOBSET = build.Tools("trainer", {"trainer": ".", "jobset": "sigs.k8s.io/jobset"})
-_MODULE = "sigs.k8s.io/jobset"
-_SYSTEM = "jobset-system"
 _POD = {"cpu": "500m", "memory": "3Gi"}
 _PORT = 29500
 
 
-def jobset_version() -> str:
-    """Return the version that is pinned."""
-    return controllers.version(JOBSET, _MODULE)
-
-
 def build_all() -> None:
     """Build what the node needs, before anything is measured; that takes minutes the first time."""
-    build.program("jobset", JOBSET)
+    build.program("jobset", jobset.TOOLS)
     NodeCluster().build()
     images.build_images(["pytorch"])
 
@@ -37,18 +28,11 @@ def build_all() -> None:
 @contextlib.contextmanager
 def node() -> Iterator[tuple[NodeCluster, str]]:
     """Yield a node with feedline's operator and JobSet's controller, and the trainer's image."""
-    program = build.program("jobset", JOBSET)
     with NodeCluster() as cluster:
         names = images.ensure_images(cluster, ["pytorch"])
         chart.install(cluster, names, "--set", "operator.statusIntervalSeconds=2")
-        config = build.module(JOBSET, _MODULE) / "config" / "components"
-        controllers.install(cluster, _SYSTEM, config / "crd" / "bases", config / "rbac")
-        webhooks = controllers.Webhooks(cluster, "jobset")
-        configured = webhooks.configured(apiVersion="config.jobset.x-k8s.io/v1alpha1")
-        account = cluster.kubeconfig_for(_SYSTEM, "controller-manager")
-        cluster.processes.start("jobset", [program, f"--config={configured}"], {"KUBECONFIG": str(account)})
-        webhooks.register(config / "webhook")
-        yield cluster, names["pytorch"]
+        with jobset.running(cluster):
+            yield cluster, names["pytorch"]
 
 
 class InPods(Gang):
@@ -80,7 +64,7 @@ class InPods(Gang):
             which = "batch.kubernetes.io/job-completion-index=0"
             self.cluster.kubectl("delete", "pod", "-n", self.namespace, "-l", which, "--wait=false")
             return
-        for process, variables in self._processes():
+        for process, variables in self.processes():
             if variables.get("JOB_COMPLETION_INDEX") == "0":
                 process.kill()
 
@@ -88,7 +72,7 @@ class InPods(Gang):
         """Remove the namespace with all that is in it."""
         self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
         while self.cluster.kubectl("get", "namespace", self.namespace, check=False).returncode == 0:
-            for process, _ in self._processes():
+            for process, _ in self.processes():
                 process.kill()
 
     def log(self) -> str:
@@ -96,13 +80,6 @@ class InPods(Gang):
         names = self.cluster.kubectl("get", "pods", "-n", self.namespace, "-o", "name").stdout.split()
         show = ("logs", "-n", self.namespace, "--tail=5")
         return "".join(self.cluster.kubectl(*show, name, check=False).stdout for name in names)
-
-    def _processes(self) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                variables = process.environ()
-                if variables.get(MARK) == str(self.folder):
-                    yield process, variables
 
 
 class FeedlineInPods(InPods):

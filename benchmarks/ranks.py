@@ -23,6 +23,7 @@ from typing import Any, Final
 import data
 import gangs_in_pods
 import machine
+from cluster import controllers, jobset
 from cluster.errors import ClusterError
 from gangs import BATCH, NODES, PROCESSES, SAVED_EVERY, WORLD, Disturbance, Feedline, Gang, Torchrun
 
@@ -82,7 +83,7 @@ def measured(rounds: int, *, has_pods: bool) -> dict[str, Any]:
             found["feed"]["threads"].append(gathered(rows.folder, None, WORLD, time.time() + 1))
             found["feed"]["ranks"].append(sum(_gathered_by_ranks(rows.folder)))
         if has_pods:
-            versions |= {"JobSet": gangs_in_pods.jobset_version()}
+            versions |= {"JobSet": controllers.version(jobset.TOOLS, jobset.MODULE)}
             with gangs_in_pods.node() as place:
                 ways = [partial(way, cluster=place[0], image=place[1]) for way in gangs_in_pods.WAYS]
                 for number in range(rounds):

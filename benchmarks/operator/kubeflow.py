@@ -3,15 +3,15 @@
 import contextlib
 from collections.abc import Iterator
 
-from cluster import build, controllers
+from cluster import build, controllers, jobset
 from cluster.api import ApiCluster
 
-TOOLS = build.Tools("trainer", {"trainer": ".", "jobset": "sigs.k8s.io/jobset"})
-MODULES = {"Kubeflow Trainer": "github.com/kubeflow/trainer/v2", "JobSet": "sigs.k8s.io/jobset"}
+TOOLS = jobset.TOOLS
+MODULES = {"Kubeflow Trainer": "github.com/kubeflow/trainer/v2", "JobSet": jobset.MODULE}
 RUNTIME = "torch-distributed"
 USERS = {
     "Trainer": "system:serviceaccount:kubeflow-system:kubeflow-trainer-controller-manager",
-    "JobSet": "system:serviceaccount:jobset-system:controller-manager",
+    "JobSet": jobset.USER,
 }
 
 
@@ -28,37 +28,16 @@ def build_all() -> None:
 @contextlib.contextmanager
 def running(cluster: ApiCluster, calls_per_second: int, burst: int) -> Iterator[None]:
     """Run both in a block, each with this limit on its calls, from the moment at which their webhooks answer."""
-    trainer, jobset = (build.module(TOOLS, path) for path in MODULES.values())
-    controllers.install(cluster, "kubeflow-system", trainer / "manifests/base/crds", trainer / "manifests/base/rbac")
-    controllers.install(
-        cluster, "jobset-system", jobset / "config/components/crd/bases", jobset / "config/components/rbac"
-    )
-    webhooks = {name: controllers.Webhooks(cluster, name) for name in ("trainer", "jobset")}
-    configured = webhooks["jobset"].configured(
-        apiVersion="config.jobset.x-k8s.io/v1alpha1", clientConnection={"qps": calls_per_second, "burst": burst}
-    )
-    flags = {
-        "trainer": [
+    trainer = build.module(TOOLS, MODULES["Kubeflow Trainer"]) / "manifests" / "base"
+    with jobset.running(cluster, clientConnection={"qps": calls_per_second, "burst": burst}):
+        controllers.install(cluster, "kubeflow-system", trainer / "crds", trainer / "rbac")
+        webhooks = controllers.Webhooks(cluster, "trainer")
+        command = [
+            build.program("trainer", TOOLS),
             *(f"--kube-api-qps={calls_per_second}", f"--kube-api-burst={burst}"),
-            *(f"--webhook-port={webhooks['trainer'].port}", f"--webhook-cert-dir={webhooks['trainer'].folder}"),
-        ],
-        "jobset": [f"--config={configured}"],
-    }
-    accounts = {
-        "trainer": ("kubeflow-system", "kubeflow-trainer-controller-manager"),
-        "jobset": ("jobset-system", "controller-manager"),
-    }
-    folders = {"trainer": trainer / "manifests/base/webhook", "jobset": jobset / "config/components/webhook"}
-    programs = build.programs(TOOLS)
-    try:
-        for name, account in accounts.items():
-            environment = {"KUBECONFIG": str(cluster.kubeconfig_for(*account))}
-            cluster.processes.start(name, [programs[name], *flags[name]], environment)
-        for name, folder in folders.items():
-            webhooks[name].register(folder)
-        cluster.apply(trainer / "manifests/base/runtimes/torch_distributed.yaml")
-        yield
-    finally:
-        for name in accounts:
-            cluster.processes.kill(name)
-            webhooks[name].remove()
+            *(f"--webhook-port={webhooks.port}", f"--webhook-cert-dir={webhooks.folder}"),
+        ]
+        account = ("kubeflow-system", "kubeflow-trainer-controller-manager")
+        with webhooks.serving(command, account, trainer / "webhook"):
+            cluster.apply(trainer / "runtimes" / "torch_distributed.yaml")
+            yield

@@ -10,7 +10,7 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,12 @@ class Webhooks:
         self.folder.mkdir(exist_ok=True)
         self._certificate = _certificate(self.folder, self._address)
 
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """Return what a program built with controller-runtime is told about them in its configuration."""
-        return {"host": self._address, "port": self.port, "certDir": str(self.folder)}
-
     def configured(self, **fields: Any) -> Path:
         """Write a configuration, but for what a controller must be told that runs alone, beside; return its path."""
         path = self.folder / "configuration.json"
         document = {
             "kind": "Configuration",
-            "webhook": self.configuration,
+            "webhook": {"host": self._address, "port": self.port, "certDir": str(self.folder)},
             "metrics": {"bindAddress": "0"},
             "health": {"healthProbeBindAddress": "0"},
             "leaderElection": {"leaderElect": False},
@@ -76,15 +71,29 @@ class Webhooks:
         path.write_text(json.dumps({**fields, **document}))
         return path
 
-    def register(self, folder: Path) -> None:
-        """Tell the API server of those of a module's `config/`, once they listen."""
-        self._cluster.processes.wait_until(self._listen, self._name, f"the webhooks of {self._name} listened")
-        self._cluster.apply(list(self._documents(folder)))
+    @contextlib.contextmanager
+    def serving(self, command: Sequence[str | Path], account: tuple[str, str], folder: Path) -> Iterator[None]:
+        """Run the program in a block, from the moment at which the API server knows its webhooks.
 
-    def remove(self) -> None:
-        """Let the API server forget them."""
-        kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
-        self._cluster.kubectl("delete", kinds, "-l", f"webhooks-of={self._name}", check=False)
+        Parameters
+        ----------
+        command
+            The program's.
+        account
+            Namespace and name of the ServiceAccount that it runs as.
+        folder
+            Of the module's `config/`, where the webhooks are listed.
+        """
+        processes, kubeconfig = self._cluster.processes, self._cluster.kubeconfig_for(*account)
+        try:
+            processes.start(self._name, command, {"KUBECONFIG": str(kubeconfig)})
+            processes.wait_until(self._listen, self._name, f"the webhooks of {self._name} listened")
+            self._cluster.apply(list(self._documents(folder)))
+            yield
+        finally:
+            processes.kill(self._name)
+            kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
+            self._cluster.kubectl("delete", kinds, "-l", f"webhooks-of={self._name}", check=False)
 
     def _documents(self, folder: Path) -> Iterator[dict[str, Any]]:
         patches = {"ValidatingWebhookConfiguration": "validating", "MutatingWebhookConfiguration": "mutating"}

@@ -37,7 +37,6 @@ def running(cluster: ApiCluster) -> Iterator[None]:
     configured = webhooks.configured(**released)
     # What it shows about queues would be a server of its own, behind an APIService.
     flags = [f"--config={configured}", "--feature-gates=VisibilityOnDemand=false"]
-    account = cluster.kubeconfig_for(_NAMESPACE, "controller-manager")
     # It wants a certificate for metrics, which nobody asks it for here, in one place of /etc.
     place = webhooks.folder / "etc" / "kueue" / "metrics" / "certs"
     place.mkdir(parents=True)
@@ -46,13 +45,8 @@ def running(cluster: ApiCluster) -> Iterator[None]:
     alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     within = ["sh", "-ec", 'mount --bind "$0" /etc; exec "$@"', webhooks.folder / "etc"]
     command = [*alone, *within, build.program("kueue", TOOLS), *flags]
-    try:
-        cluster.processes.start("kueue", command, {"KUBECONFIG": str(account)})
-        webhooks.register(config / "webhook")
+    with webhooks.serving(command, (_NAMESPACE, "controller-manager"), config / "webhook"):
         yield
-    finally:
-        cluster.processes.kill("kueue")
-        webhooks.remove()
 
 
 class Queue:
