@@ -3,13 +3,19 @@
 from types import SimpleNamespace
 
 from clocks import HandClock
+from prometheus_client import CollectorRegistry, generate_latest
 
 from feedline.feed import FeedStats
 from feedline.limits import cpu_count, memory_bytes
 from feedline.paging.limits import Limits
+from feedline.training.collector import RunCollector
 from feedline.training.snapshot import Faults, Snapshot, SplitSnapshot
 from feedline.training.timeline import Timeline
 
+TOLD = SimpleNamespace(
+    state="training", process_started=1.0, imported=2.0, opened=3.0, last_step_time=4.0, learning_rate=None
+)
+"""What the metrics know of a run besides."""
 AHEAD = "Read ahead of need: 12% of the coming rows are in memory."
 """How rows came in, of an array whose rows do."""
 
@@ -104,3 +110,10 @@ def a_run(
         processes=processes,
         seconds_of_ranks=seconds_of_ranks or {},
     )
+
+
+def page_of(run):
+    """Return the page that a scrape of this run gets."""
+    registry = CollectorRegistry()
+    registry.register(RunCollector(lambda: run, TOLD))
+    return generate_latest(registry).decode()

@@ -1,20 +1,13 @@
 """What the metrics say of saving: exactly what the run knows of it, and nothing where there is nothing to know."""
 
-from types import SimpleNamespace
-
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from promlint import lint
-from snapshots import a_run
+from snapshots import a_run, page_of
 
 from feedline.checkpoints import Kept, Record
-from feedline.training.collector import RunCollector
 
 PREFIX = "feedline_trainer_checkpoint_"
-TOLD = SimpleNamespace(
-    state="training", process_started=1.0, imported=2.0, opened=3.0, last_step_time=4.0, learning_rate=None
-)
 KEPT = Kept(
     copy_seconds=0.25,
     write_seconds=1.5,
@@ -45,16 +38,9 @@ def record(text, step=1200):
     return Record("u1", step, 3, text, "Periodic", None, facts={}, progress={})
 
 
-def text_of(run):
-    """Return the page that a scrape of this run gets."""
-    registry = CollectorRegistry()
-    registry.register(RunCollector(lambda: run, TOLD))
-    return generate_latest(registry).decode()
-
-
 def told(kept, every_seconds=600):
     """Return what a scrape says of the saving: name to value."""
-    text = text_of(a_run((5, 2), (0.25, 0.75), kept=kept, every_seconds=every_seconds, in_memory=True))
+    text = page_of(a_run((5, 2), (0.25, 0.75), kept=kept, every_seconds=every_seconds, in_memory=True))
     samples = [sample for family in parse(text) for sample in family.samples if sample.name.startswith(PREFIX)]
     assert not any(sample.labels for sample in samples)
     return {sample.name.removeprefix(PREFIX): sample.value for sample in samples}
@@ -93,4 +79,4 @@ def test_a_time_that_is_none_is_left_out_and_hides_nothing_else(text):
 
 def test_names_and_help_are_as_promtool_wants_them():
     kept = Kept(last=record("2026-09-21T14:13:27Z"), saves=1)
-    assert list(lint(text_of(a_run(kept=kept, in_memory=True)))) == []
+    assert list(lint(page_of(a_run(kept=kept, in_memory=True)))) == []

@@ -1,24 +1,14 @@
 """What the metrics say where several ranks train: of the pod's rows all, and whom the others wait for."""
 
-from types import SimpleNamespace
-
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from promlint import lint
-from snapshots import a_run
+from snapshots import a_run, page_of
 
-from feedline.training.collector import RunCollector
-
-TOLD = SimpleNamespace(
-    state="training", process_started=1.0, imported=2.0, opened=3.0, last_step_time=4.0, learning_rate=None
-)
 BATCHES = ((5, 2), (0.25, 0.75), (0.25, 0.75))
 
 
 def page(**given):
-    registry = CollectorRegistry()
-    registry.register(RunCollector(lambda: a_run(*BATCHES, in_memory=True, **given), TOLD))
-    return generate_latest(registry).decode()
+    return page_of(a_run(*BATCHES, in_memory=True, **given))
 
 
 def values(text):
