@@ -30,7 +30,9 @@ class _Belief(IntEnum):
 _GONE_MESSAGE: Final = "a pod was gone before its end was seen"
 
 
-def update(recorded: Sequence[Object], pods: Sequence[Object], now: datetime, *, is_leaving: bool) -> list[Attempt]:
+def update(
+    recorded: Sequence[Object], pods: Sequence[Object], now: datetime, nodes: int, *, is_leaving: bool
+) -> list[Attempt]:
     """Return the record with what the pods now say.
 
     Parameters
@@ -39,19 +41,24 @@ def update(recorded: Sequence[Object], pods: Sequence[Object], now: datetime, *,
         The attempts as they were written last, newest first.
     pods
         Those of the Job, also some of earlier ones.
+    nodes
+        How many pods train together.
     is_leaving
         Whether the Job itself ends all of them.
     """
     attempts = [dict(attempt) for attempt in recorded]
     current = attempts[0] if attempts and "endTime" not in attempts[0] else None
     fresh = _fresh(attempts, pods)
-    if current is None and fresh:
-        current = {"index": attempts[0]["index"] + 1 if attempts else 1, "members": []}
-        attempts.insert(0, current)
     if current is not None:
-        current["members"] = [*current["members"], *(pod["metadata"]["uid"] for pod in fresh)]
+        new = _successors(current, fresh, pods, nodes)
+        current["members"] = [*current["members"], *(uid for uid in _uids(fresh) if uid not in _uids(new))]
         _describe(current, pods, now, is_leaving=is_leaving)
-    there = {pod["metadata"]["uid"] for pod in pods if "gone" not in pod}
+        fresh = new if "endTime" in current else []
+    if fresh:
+        current = {"index": attempts[0]["index"] + 1 if attempts else 1, "members": _uids(fresh)}
+        attempts.insert(0, current)
+        _describe(current, pods, now, is_leaving=is_leaving)
+    there = set(_uids(pod for pod in pods if "gone" not in pod))
     for number, attempt in enumerate(attempts):
         # They are asked for where a pod may be of this attempt or of the one before.
         if number > 1 or ("endTime" in attempt and not there & set(attempt.get("members", ()))):
@@ -113,6 +120,20 @@ def _fresh(attempts: Sequence[Attempt], pods: Iterable[Object]) -> list[Object]:
         and started(pod)
         and pod["metadata"]["creationTimestamp"] >= since
     ]
+
+
+def _successors(attempt: Attempt, fresh: Sequence[Object], pods: Iterable[Object], nodes: int) -> list[Object]:
+    """Return those of the pods not seen before that take the place of one of an attempt, whose end was not seen yet."""
+    members = [pod for pod in pods if pod["metadata"]["uid"] in attempt["members"]]
+    taken = {index_of(pod) for pod in members}
+    if len(members) < len(attempt["members"]) and len(attempt["members"]) + len(fresh) > nodes:
+        # Nobody knows any more which places those had that are gone.
+        return list(fresh)
+    return [pod for pod in fresh if index_of(pod) in taken]
+
+
+def _uids(pods: Iterable[Object]) -> list[str]:
+    return [pod["metadata"]["uid"] for pod in pods]
 
 
 def _describe(attempt: Attempt, pods: Sequence[Object], now: datetime, *, is_leaving: bool) -> None:

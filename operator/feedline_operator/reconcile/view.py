@@ -123,7 +123,7 @@ def sort(observed: Observed, now: datetime) -> View:
         # There may be others for a while, of a Job that had several.
         updated = attempts.update(recorded, [pod for pod in pods if index_of(pod) == 0], now)
     else:
-        updated = gang.update(recorded, pods, now, is_leaving=_is_leaving(own))
+        updated = gang.update(recorded, pods, now, nodes, is_leaving=_is_leaving(own))
         failures = gang.failures(recorded, updated, pods)
     return View(
         observed=observed,

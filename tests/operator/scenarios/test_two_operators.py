@@ -5,8 +5,6 @@ import time
 from cluster.operators import eventually
 from cluster.rest import CORE
 
-TAKEN_OVER_SECONDS = 20
-
 
 def said(operator):
     return [line["message"] for line in operator.logged() if line["logger"] == "feedline_operator.lease"]
@@ -31,7 +29,8 @@ def test_a_leader_that_is_told_to_end_hands_over_at_once(pair):
     pod = world.runs()
     began = time.monotonic()
     assert pair.leader.terminate() == 0
-    assert pair.taken_over(began) < TAKEN_OVER_SECONDS / 2
+    pair.takes_over(10)
+    assert time.monotonic() - began < 15, "it did not wait for the Lease to run out"
     assert pair.lease["leaseTransitions"] == 1
     world.ends(pod, 0)
     world.becomes("Completed")
@@ -42,11 +41,10 @@ def test_a_leader_that_is_killed_is_followed_within_20_seconds(pair):
     world.submit()
     pod = world.runs()
     job = world.job()
-    began = time.monotonic()
     pair.leader.kill()
     world.ends(pod, 0)
     world.submit("meanwhile")
-    assert pair.taken_over(began) < TAKEN_OVER_SECONDS
+    pair.takes_over(20)
     world.becomes("Completed")
     world.completes("meanwhile")
     assert world.job()["metadata"]["uid"] == job["metadata"]["uid"]
@@ -60,7 +58,7 @@ def test_a_leader_that_was_paused_for_30_seconds_stands_by_when_it_goes_on(pair)
     paused.pause()
     world.ends(first, 74)
     world.submit("meanwhile")
-    assert pair.taken_over(began) < TAKEN_OVER_SECONDS
+    pair.takes_over(20)
     second = world.runs(after=(first,))
     world.runs("meanwhile")
     eventually(lambda: time.monotonic() - began > 30, "30 s are over", 40)
