@@ -159,7 +159,13 @@ class Gang(ABC):
 
     def ranks(self) -> dict[int, psutil.Process]:
         """Return the processes that train, by rank."""
-        return {int(variables["RANK"]): process for process, variables in self.processes() if "RANK" in variables}
+        found = {}
+        for process, variables in self.processes():
+            # feedline's are forked, and bear it in their name.
+            _, _, rank = process.name().partition("rank ")
+            if rank := rank or variables.get("RANK", ""):
+                found[int(rank)] = process
+        return found
 
     def processes(self) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
         """Yield all processes of the gang that live, each with its environment."""

@@ -78,7 +78,7 @@ def _kill(pipeline: dict[str, Any]) -> None:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             variables = process.environ()
-            if variables.get("FEEDLINE_RUN") == pipeline["metadata"]["uid"] and variables.get("RANK") == "3":
+            if variables.get("FEEDLINE_RUN") == pipeline["metadata"]["uid"] and process.name() == "rank 3":
                 process.kill()
 
 

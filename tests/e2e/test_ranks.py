@@ -40,7 +40,7 @@ def kill(found, rank):
             variables = process.environ()
         except psutil.Error:
             continue
-        if variables.get("FEEDLINE_RUN") == found["metadata"]["uid"] and variables.get("RANK") == str(rank):
+        if variables.get("FEEDLINE_RUN") == found["metadata"]["uid"] and process.name() == f"rank {rank}":
             os.kill(process.pid, signal.SIGKILL)
             killed += 1
     assert killed == 1

@@ -106,9 +106,3 @@ def test_without_nccl_that_is_a_death_like_another(folder):
 def test_an_exit_code_of_ones_own(folder):
     expected = (3, "rank 3 ended with exit code 3, and left no report", 3, True)
     assert end(folder, {0: -signal.SIGTERM, 1: 3}, 1) == expected
-
-
-def test_machines_that_lost_each_other_before_a_rank_was_there(folder):
-    code, message, _, is_own = end(folder, {}, is_apart=True)
-    assert (code, is_own) == (75, False)
-    assert message == "the pods lost each other while their processes were started"

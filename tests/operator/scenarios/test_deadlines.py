@@ -41,7 +41,9 @@ def test_the_active_deadline_sums_the_runs_before_and_after_a_suspension(world):
     limit, first_run = 24, 14
     world.submit(policy={"activeDeadlineSeconds": limit})
     pod = world.runs()
-    started = eventually(lambda: world.state()["status"].get("job", {}).get("startTime"), "the start of the Job is told")
+    started = eventually(
+        lambda: world.state()["status"].get("job", {}).get("startTime"), "the start of the Job is told"
+    )
     eventually(lambda: seconds_since(started) >= first_run, "the first run took its time", first_run + 5)
     world.change(suspend=True)
     world.becomes("Suspended")

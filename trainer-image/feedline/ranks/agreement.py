@@ -121,7 +121,7 @@ class Agreement:
         return max(int(self._board.read(name)) for name in names)
 
     def _watch(self) -> None:
-        # The store is gone when the agent is: the rank is about to be ended, too.
+        # The store is gone when its process is: the rank is about to be ended, too.
         with contextlib.suppress(RuntimeError, OSError):
             while not self._is_closed.is_set():
                 self._look()

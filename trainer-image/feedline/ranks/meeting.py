@@ -112,16 +112,8 @@ def _reached(site: Site) -> str:
 def _store(address: str, port: int, *, is_first: bool = False) -> Any:
     from torch.distributed import TCPStore
 
-    # Shared with the agent, which opens the same port in this process.
-    return TCPStore(
-        address,
-        port,
-        None,
-        is_first,
-        timedelta(seconds=_STORE_SECONDS),
-        wait_for_workers=False,
-        multi_tenant=True,
-    )
+    seconds = timedelta(seconds=_STORE_SECONDS)
+    return TCPStore(address, port, None, is_first, seconds, wait_for_workers=False)
 
 
 def _convened(site: Site, store: Any, own: str, on_wait: Callable[[str], object]) -> Meeting:

@@ -28,7 +28,7 @@ class End(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """What is found when all ranks of a machine have ended; `failed` are those that were not ended by the agent."""
+    """What is found when all ranks of a machine have ended; `failed` are those that were not ended for another."""
 
     document: Manifest
     folder: RanksFolder
@@ -50,9 +50,6 @@ def judged(document: Manifest, folder: RanksFolder, ended: Ended, ranks: Sequenc
     ranks
         Those that ran here.
     """
-    if ended.is_apart:
-        told = "the pods lost each other while their processes were started"
-        return End(failure_report(document, ExitCode.TEMPORARY, told), is_own=False)
     reports = _reports(folder, ranks)
     codes = {rank: ended.codes.get(local, 0) for local, rank in enumerate(ranks)}
     first = None if ended.first is None else ranks[ended.first]

@@ -1,6 +1,6 @@
 """A run of several processes, seen from the one that starts those of a machine: one report, and one exit code.
 
-Each rank is a process of `rank`, started by torchrun's agent. Where there are other machines, pods of one Job, one
+Each rank is a process of `rank`. Where there are other machines, pods of one Job, one
 whose ranks end for what happened elsewhere stays until it is taken away: only the pod that began it counts as failed.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final
 from feedline.contract import ENV_PEER_TIMEOUT, PEER_TIMEOUT_SECONDS, ExitCode, Report
 from feedline.limits import computing_threads
 from feedline.manifest import Manifest, pod_part
-from feedline.ranks import GONE, Meeting, Site, meet, rank_variables, start_ranks
+from feedline.ranks import GONE, Meeting, Ranks, Site, meet, rank_variables
 from feedline.training.blame import End, judged
 from feedline.training.outcome import failure_report
 from feedline.training.output import Output
@@ -32,6 +32,9 @@ _LOOK_SECONDS: Final = 0.1
 # The first pod's end is the Job's, which then ends the others, whose logs would be gone.
 _LEAVE_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 1.0
+_RANK: Final = "feedline.training.rank"
+# The last one comes with the first optimizer or distributed module, and takes longer than all others.
+_IMPORTED: Final = ("feedline.pytorch", "torch._dynamo")
 
 
 def run_ranks(
@@ -69,11 +72,13 @@ def run_ranks(
         patience = _peer_timeout(document)
         variables = {ENV_FOLDER: name, **rank_variables(processes, computing_threads())}
         variables[ENV_PEER_TIMEOUT] = str(patience)
+        with _added(variables):
+            local = Ranks(_RANK, () if "command" in document.document["spec"]["train"] else _IMPORTED)
         meeting = meet(site)
         with _added(variables), _prefixed(folder, ranks), _stopping(folder, ranks):
             on_start(lambda: _asked(folder))
             try:
-                ended = start_ranks(meeting, processes, [sys.executable, "-m", "feedline.training.rank"], folder.path)
+                ended = local.run(meeting, processes)
             except KeyboardInterrupt as error:
                 if isinstance(error, StoppedEarly):
                     raise

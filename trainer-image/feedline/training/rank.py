@@ -1,4 +1,4 @@
-"""The process of one rank, `python -m feedline.training.rank`: runs what the folder says that started it."""
+"""The process of one rank: runs what the folder says that started it."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Final
 
 from feedline import manifest
 from feedline.contract import ExitCode
-from feedline.ranks import Board, Place, end_with_parent
+from feedline.ranks import Board, Place
 from feedline.training.execution import execute
 from feedline.training.output import Output
 from feedline.training.process import JsonLines, logged
@@ -22,7 +22,6 @@ _CONNECT_SECONDS: Final = 5.0
 
 def main() -> int:
     """Run this rank's part; return its exit code."""
-    end_with_parent()
     # The process that has started it asks all ranks at once, and by a file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder, place = RanksFolder(Path(os.environ[ENV_FOLDER])), Place.of(os.environ)
@@ -61,7 +60,7 @@ def main() -> int:
 def _left_together(place: Place, code: int) -> bool:
     """End behind the chief, which has more to do; return whether that came to its end.
 
-    The agent ends all ranks of a machine as soon as one has failed, and a pod that has ended well never runs again.
+    The ranks of a machine are ended as soon as one of them has failed, and a pod that has ended well never runs again.
     """
     if not place.is_chief and code not in (ExitCode.OK, ExitCode.TERMINATED, ExitCode.INTERRUPTED):
         return True
@@ -74,12 +73,3 @@ def _left_together(place: Place, code: int) -> bool:
         return int(board.read(_OVER)) == code
     except (RuntimeError, OSError):  # the chief is gone, and with it what it has not told
         return place.is_chief or code != ExitCode.OK
-
-
-if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A framework that waits for ranks that are gone must not keep this one.
-    os._exit(code)
