@@ -23,6 +23,7 @@ from cold import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedline.files import Header
 from feedline.files import aio as reads
 from feedline.paging import governor, pagein
 from feedline.paging.governor import Choice
@@ -60,15 +61,20 @@ def strategy(request, monkeypatch):
 SOME_ROWS = st.lists(st.integers(0, 5000), min_size=1, max_size=200)
 
 
-@given(SOME_ROWS, st.integers(64, 300), st.integers(1, 20_000))
-def test_ranges_hold_every_row_once_in_whole_pages(rows, offset, row_bytes):
-    starts, stops = ranges(np.array(rows), offset, row_bytes)
+def header(offset, row_bytes, stride=0):
+    return Header(np.dtype(np.uint8), 10_000, (row_bytes,), offset, stride)
+
+
+@given(SOME_ROWS, st.integers(64, 300), st.integers(1, 20_000), st.integers(0, 20_000))
+def test_ranges_hold_every_row_once_in_whole_pages(rows, offset, row_bytes, stride):
+    starts, stops = ranges(np.array(rows), header(offset, row_bytes, stride))
+    step = stride or row_bytes
     assert (starts % PAGE == 0).all()
     assert (stops % PAGE == 0).all()
     assert (starts[1:] > stops[:-1]).all(), "ranges that touch are one"
     held = set()
     for row in rows:
-        first = offset + row * row_bytes
+        first = offset + row * step
         (inside,) = np.flatnonzero((starts <= first) & (stops >= first + row_bytes))
         held.update(range(first // PAGE, (first + row_bytes - 1) // PAGE + 1))
         assert starts[inside] < stops[inside]
@@ -77,7 +83,7 @@ def test_ranges_hold_every_row_once_in_whole_pages(rows, offset, row_bytes):
 
 @given(SOME_ROWS, st.integers(1, 400_000))
 def test_pieces_are_ranges_cut_to_what_the_kernel_reads_at_once(rows, row_bytes):
-    starts, stops = ranges(np.array(rows), 128, row_bytes)
+    starts, stops = ranges(np.array(rows), header(128, row_bytes))
     offsets, lengths = pieces(starts, stops)
     assert (offsets % PAGE == 0).all()
     assert (lengths >= PAGE).all()

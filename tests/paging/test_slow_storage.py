@@ -86,7 +86,7 @@ def test_ten_milliseconds_a_read_are_hidden_by_many_reads_at_once(data, disk):
         r"[\d.]+ ms a row, \d+ at a time\.",
         paging["features"],
     )
-    assert slow.counts().at_once >= 32
+    assert slow.counts().at_once >= 8, "one after the other"
 
 
 def test_each_row_is_asked_for_once_and_little_beside_it(data, disk, monkeypatch):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from feedline.errors import FeedlineError
 from feedline.feed import Feed, FeedStats
-from feedline.files import Arrays, Stored, open_arrays
+from feedline.files import Arrays, Stored, Window, open_arrays
 
 if TYPE_CHECKING:
     from feedline.training import Run
 
 __version__ = "0.1.0"
-__all__ = ["Arrays", "Feed", "FeedStats", "FeedlineError", "Run", "Stored", "open_arrays"]
+__all__ = ["Arrays", "Feed", "FeedStats", "FeedlineError", "Run", "Stored", "Window", "open_arrays"]
 
 
 def __getattr__(name: str) -> Any:

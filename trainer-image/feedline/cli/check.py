@@ -143,7 +143,8 @@ def _describe(
     loader = document.loader
     residency: Residency = "read" if loader.residency == "read" else "auto"
     arrays = open_arrays(training.stored(split, volumes), (split.start, split.stop), residency)
-    typer.echo(f"{title}: {arrays.rows} rows, {size(arrays.bytes)}")
+    windows = "" if arrays.windows is None else f", windows every {arrays.windows.stride}"
+    typer.echo(f"{title}: {arrays.rows} rows{windows}, {size(arrays.bytes)}")
     feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")
     choices = survey(arrays, limit, _run_rows(title, document, arrays)) if feeds else {}
     for name, array in arrays.items():

@@ -10,11 +10,13 @@ from feedline.files.arrays import Arrays, Residency, natural, open_arrays
 from feedline.files.clibrary import MAP_FAILED, libc
 from feedline.files.file import File
 from feedline.files.hdf5 import hdf5_datasets, hdf5_dtype, hdf5_file
+from feedline.files.header import Header
 from feedline.files.memory import Memory
 from feedline.files.mounts import file_system
 from feedline.files.npy import parsed_header
 from feedline.files.safetensors import METADATA, MOST_HEADER_BYTES, TENSOR_DTYPES, Tensor, tensor_of
 from feedline.files.stored import Format, Stored
+from feedline.files.windows import Window
 
 __all__ = [
     "MAP_FAILED",
@@ -25,12 +27,14 @@ __all__ = [
     "Arrays",
     "File",
     "Format",
+    "Header",
     "Mapped",
     "Memory",
     "Queue",
     "Residency",
     "Stored",
     "Tensor",
+    "Window",
     "advise",
     "begin",
     "file_system",

@@ -26,12 +26,12 @@ class Mapped(NamedTuple):
     @property
     def offset(self) -> int:
         """The byte of the file at which they begin."""
-        return self.file.header.offset + self.first * self.file.header.row_bytes
+        return self.file.header.offset + self.first * self.file.header.step
 
     @property
     def bytes(self) -> int:
-        """Bytes of all of them."""
-        return self.length * self.file.header.row_bytes
+        """Bytes from the start of the first to the end of the last."""
+        return self.file.header.bytes_of(self.length)
 
 
 def _used(files: Sequence[File], start: int, stop: int) -> Iterator[Mapped]:
@@ -45,15 +45,32 @@ def _used(files: Sequence[File], start: int, stop: int) -> Iterator[Mapped]:
         begin = end
 
 
-def _in_memory(memory: Memory, name: str, used: Sequence[Mapped]) -> NDArray[np.uint8]:
-    """Return the rows in memory, read now where they are not there yet."""
-    rows, is_filled = memory.room(name, sum(part.length for part in used), used[0].file.header.row_bytes)
-    begin = 0
-    for file, first, length in () if is_filled else used:
-        file.load(first, rows[begin : begin + length])
-        file.verify()
-        begin += length
-    return rows
+def _in_memory(memory: Memory, name: str, used: Sequence[Mapped]) -> list[NDArray[np.uint8]]:
+    """Return the rows in memory, read now where they are not there yet; dense ones of several files as one."""
+    data, is_filled = memory.room(name, sum(part.bytes for part in used))
+    begin, parts = 0, []
+    for part in used:
+        here = data[begin : begin + part.bytes]
+        if not is_filled:
+            part.file.load(part.offset, here)
+            part.file.verify()
+        parts.append(part.file.header.rows_in(here, part.length))
+        begin += part.bytes
+    if not all(part.file.header.is_dense for part in used):
+        return parts
+    return [data.reshape(-1, used[0].file.header.row_bytes)]
+
+
+def _copy(source: NDArray[np.uint8], rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
+    """Copy `rows` of ``[rows, row_bytes]``; the GIL is released meanwhile.
+
+    ``mode="clip"`` only keeps numpy from checking through a hidden buffer; rows must be valid.
+    """
+    if source.flags.c_contiguous:
+        source.take(rows, 0, out, "clip")
+    else:
+        # `take` would first copy all of it, each window for itself.
+        out[:] = source[rows]
 
 
 class Array:
@@ -69,6 +86,8 @@ class Array:
         Number of rows.
     mapped
         Each file with its rows in use; nothing where the rows were read into memory.
+    is_dense
+        Whether each row begins where the one before it ends, as windows may not.
     is_mapped
         Whether rows can be taken from a mapping, or from memory; else they have to be read.
     """
@@ -87,20 +106,22 @@ class Array:
         if memory is None:
             self.mapped = used
         else:
-            self._parts = [_in_memory(memory, name, used)]
+            self._parts = _in_memory(memory, name, used)
         self.is_mapped = all(part.file.rows is not None for part in self.mapped)
         if self.is_mapped:
             self._parts += [
                 rows[first : first + length] for file, first, length in self.mapped if (rows := file.rows) is not None
             ]
-        sizes = [part.length for part in self.mapped] or [self.rows]
+        sizes = [part.length for part in self.mapped] or [len(part) for part in self._parts]
         self._starts = np.cumsum([0, *sizes[:-1]])
+        self.is_dense = all(part.file.header.is_dense for part in used)
+        self._bytes = sum(part.bytes for part in used)
         self._scratch = threading.local()
 
     @property
     def bytes(self) -> int:
-        """Bytes of all rows."""
-        return self.rows * self.row_bytes
+        """Bytes of all rows; of windows, those between the start of the first and the end of the last."""
+        return self._bytes
 
     def loaded(self) -> "Array":
         """Return the same rows, read into memory now.
@@ -113,12 +134,9 @@ class Array:
         return Array(self.name, self.files, self._start, self._start + self.rows, Private())
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
-        """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile.
-
-        ``mode="clip"`` only keeps numpy from checking through a hidden buffer; rows must be valid.
-        """
+        """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile."""
         if len(self._parts) == 1:
-            self._parts[0].take(rows, 0, out, "clip")
+            _copy(self._parts[0], rows, out)
             return
         # From several files: gather file by file into a scratch that stays in the cache, then put in order.
         step = max(1, _SCRATCH_BYTES // self.row_bytes)
@@ -136,7 +154,7 @@ class Array:
         for part, part_start, size in zip(self._parts, self._starts, sizes.tolist(), strict=True):
             if size:
                 local = rows[by_part[begin : begin + size]] - part_start
-                part.take(local, 0, scratch[begin : begin + size], "clip")
+                _copy(part, local, scratch[begin : begin + size])
                 begin += size
         place = np.empty_like(by_part)
         place[by_part] = np.arange(len(by_part))

@@ -14,9 +14,11 @@ import numpy as np
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
+from feedline.files.cut import Cut, cut
 from feedline.files.file import File
 from feedline.files.memory import Memory, Private
 from feedline.files.stored import Stored
+from feedline.files.windows import Window, common
 
 Residency = Literal["auto", "mapped", "read", "memory"]
 _One = str | os.PathLike[str] | Stored
@@ -27,9 +29,9 @@ _SAMPLED_ROWS = 64
 class Arrays(Mapping[str, Array]):
     """Named arrays with the same number of rows; made by `open_arrays`."""
 
-    def __init__(self, arrays: Mapping[str, Array], arguments: tuple[Any, ...]) -> None:
+    def __init__(self, arrays: Mapping[str, Array], arguments: tuple[Any, ...], windows: Cut | None = None) -> None:
         self._arrays = dict(arrays)
-        self._arguments = arguments
+        self._arguments, self.windows = arguments, windows
         self._files = tuple(file for array in self._arrays.values() for file in array.files)
         self.rows = next(iter(self._arrays.values())).rows
 
@@ -54,6 +56,13 @@ class Arrays(Mapping[str, Array]):
     def residency(self) -> Residency:
         """What `open_arrays` was asked for."""
         return cast("Residency", self._arguments[2])
+
+    def range_of(self, start: int, stop: int) -> tuple[int, int]:
+        """Return which rows of the files, as `open_arrays` counts them, make up some of these rows."""
+        if self.windows is not None:
+            return self.windows.range_of(start, stop)
+        first = self._arguments[1][0]
+        return first + start, first + stop
 
     def verify(self) -> None:
         """Raise `DataError` if a mapped file was cut short or written to since it was opened."""
@@ -104,7 +113,8 @@ def open_arrays(
         only character that stands for others, and a list of paths is fine too: several files are read as one array, in
         natural order, without copying them.
     rows
-        Start and stop of the rows to use, of the rows of all files together; all by default.
+        Start and stop of the rows to use, of the rows of all files together; all by default. Where rows are windows,
+        these are made of the elements from start to stop, so that two ranges share none.
     residency
         ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
         and leaves it to the kernel; ``"read"`` has a feed read every row with calls of its own, many at a time, as it
@@ -128,6 +138,8 @@ def open_arrays(
     if residency not in get_args(Residency):
         raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
     named = _named_paths(sources)
+    windows = {name: _window(name, several) for name, several in named.items()}
+    reach = common(windows)
     opened = {name: [File(stored) for stored in several] for name, several in named.items()}
     if residency == "mapped":
         _require_mapped(opened)
@@ -138,12 +150,24 @@ def open_arrays(
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
-    start, stop = _row_range(rows, total)
+    start, stop = used = _row_range(rows, total)
+    there = None
+    for name, window in windows.items():
+        if window is not None:
+            opened[name], there = cut(name, opened[name], used, window, reach)
+            start, stop = 0, sum(there.counts)
     where = (memory or Private()) if residency == "memory" else None
     arrays = {name: Array(name, files, start, stop, where) for name, files in opened.items()}
     if where is not None:
         where.filled()
-    return Arrays(arrays, (named, (start, stop), residency))
+    return Arrays(arrays, (named, used, residency), there)
+
+
+def _window(name: str, several: Sequence[Stored]) -> Window | None:
+    found = {stored.window for stored in several}
+    if len(found) > 1:
+        raise UsageError(f"{name}: its files have different windows: give all of them the same")
+    return found.pop()
 
 
 def _require_mapped(opened: Mapping[str, Sequence[File]]) -> None:

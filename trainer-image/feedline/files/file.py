@@ -91,9 +91,12 @@ class File:
     header
         Where they lie.
     rows
-        ``[rows, row_bytes]`` uint8, read-only: the mapping; None where the file system does not allow one.
+        ``[rows, row_bytes]`` uint8, read-only: the mapping; None where the file system does not allow one. Rows that
+        are windows may share bytes.
     modified_ns, device
         When it was last written to, and the number of the device it lies on.
+    elements
+        How many rows it has before they are windows.
     left_over
         Bytes behind the last row of a `.npy` file, which nobody reads.
     """
@@ -119,13 +122,20 @@ class File:
         self._size, self.modified_ns, self.device = status.st_size, status.st_mtime_ns, status.st_dev
         try:
             self.header = _read_header(Opened(path, descriptor, status.st_size), stored)
-            self.rows = self._mapped()
+            self._mapping = self._mapped()
         except InputMissingError:
             raise
         except OSError as error:
             raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-        behind = status.st_size - self.header.offset - self.header.rows * self.header.row_bytes
+        self.elements = self.header.rows
+        behind = status.st_size - self.header.offset - self.header.bytes_of(self.elements)
         self.left_over = behind if format_of(stored) == "Npy" else 0
+        self.rows = self._as_rows()
+
+    def cut(self, windows: Header) -> None:
+        """Have other rows from now on: windows over those that it has."""
+        self.header = windows
+        self.rows = self._as_rows()
 
     def _status(self) -> os.stat_result:
         try:
@@ -170,7 +180,7 @@ class File:
             The disk, or what stands for it, does not give a row.
         """
         row_bytes = self.header.row_bytes
-        offsets = self.header.offset + rows * row_bytes
+        offsets = self.header.offset + rows * self.header.step
         counts = read(self._descriptor, offsets, row_bytes, addresses)
         for number in np.flatnonzero(counts != row_bytes).tolist():
             # What is left is read again: whether an error or the file's end cut it short is not said at first.
@@ -182,7 +192,7 @@ class File:
         while done < row_bytes:
             try:
                 count = os.preadv(
-                    self._descriptor, [memoryview(target)[done:]], self.header.offset + row * row_bytes + done
+                    self._descriptor, [memoryview(target)[done:]], self.header.offset + row * self.header.step + done
                 )
             except OSError as error:
                 raise StorageError(f"{self.path}: row {row} cannot be read ({error.strerror})") from error
@@ -192,14 +202,17 @@ class File:
 
     def _mapped(self) -> NDArray[np.uint8] | None:
         try:
-            mapping = np.asarray(_Mapping(self._descriptor, self._size))
+            return np.asarray(_Mapping(self._descriptor, self._size))
         except OSError as error:
             if error.errno == errno.ENODEV:  # as FUSE with direct_io
                 return None
             raise
+
+    def _as_rows(self) -> NDArray[np.uint8] | None:
         header = self.header
-        stop = header.offset + header.rows * header.row_bytes
-        return mapping[header.offset : stop].reshape(header.rows, header.row_bytes)
+        if self._mapping is None:
+            return None
+        return header.rows_in(self._mapping[header.offset :], header.rows)
 
     def in_addition(self) -> str:
         """Say what is behind the last row, which is not read; empty if there is nothing."""
@@ -211,20 +224,17 @@ class File:
                 return f"{told}, another array begins there: save each array to a file of its own"
         return told
 
-    def load(self, start: int, rows: NDArray[np.uint8]) -> None:
-        """Fill `rows`, ``[n, row_bytes]``, with n rows from `start` on, past the mapping."""
-        header = self.header
-        target, begin = memoryview(rows.data).cast("B"), header.offset + start * header.row_bytes
-        done = 0
+    def load(self, begin: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out`, ``[n]``, with n bytes from `begin` on, past the mapping."""
+        target, done = memoryview(out.data).cast("B"), 0
         while done < len(target):
             try:
                 count = os.preadv(self._descriptor, [target[done : done + (1 << 28)]], begin + done)
             except OSError as error:
                 raise StorageError(f"{self.path}: cannot be read ({error.strerror})") from error
             if count == 0:
-                raise FileShrankError(
-                    f"{self.path}: was cut short while it was read, at row {start + done // header.row_bytes}"
-                )
+                row = max(0, begin + done - self.header.offset) // self.header.step
+                raise FileShrankError(f"{self.path}: was cut short while it was read, at row {row}")
             done += count
 
     def verify(self) -> None:
@@ -235,7 +245,7 @@ class File:
         """
         status = self._status()
         if status.st_size < self._size:
-            row = max(0, status.st_size - self.header.offset) // self.header.row_bytes
+            row = max(0, status.st_size - self.header.offset) // self.header.step
             raise FileShrankError(f"{self.path}: was cut short while it was read: it now ends in row {row}")
         if status.st_mtime_ns != self.modified_ns:
             raise DataError(f"{self.path}: was written to while it was read: write to a new file and rename it instead")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feedline.errors import DataError
 
@@ -28,17 +29,42 @@ class Header:
         The other axes; ``()`` where a row is one element.
     offset
         Byte of the file at which row 0 starts.
+    stride
+        Bytes from the start of a row to that of the next, where they are windows; 0: as many as a row has.
     """
 
     dtype: np.dtype[Any]
     rows: int
     row_shape: tuple[int, ...]
     offset: int
+    stride: int = 0
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.dtype.itemsize * int(np.prod(self.row_shape, dtype=object))
+
+    @property
+    def step(self) -> int:
+        """Bytes from the start of a row to that of the next."""
+        return self.stride or self.row_bytes
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether each row begins where the one before it ends."""
+        return self.step == self.row_bytes
+
+    def rows_in(self, data: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
+        """Return so many rows, ``[rows, row_bytes]``, in memory that begins with the first of them."""
+        data = data[: self.bytes_of(rows)]
+        if self.is_dense:
+            return data.reshape(rows, self.row_bytes)
+        strided = np.lib.stride_tricks.as_strided
+        return strided(data, (rows, self.row_bytes), (self.step, 1), writeable=False)
+
+    def bytes_of(self, rows: int) -> int:
+        """Bytes from the start of the first of so many rows, at least one, to the end of the last."""
+        return (rows - 1) * self.step + self.row_bytes
 
 
 def checked(what: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, end: int, remedy: str) -> Header:

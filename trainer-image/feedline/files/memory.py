@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 class Memory(Protocol):
     """Gives room to the rows of arrays."""
 
-    def room(self, name: str, rows: int, row_bytes: int) -> tuple[NDArray[np.uint8], bool]:
-        """Return room for the rows of an array, ``[rows, row_bytes]``, and whether they are there already."""
+    def room(self, name: str, size: int) -> tuple[NDArray[np.uint8], bool]:
+        """Return room for the bytes of an array, ``[size]``, and whether they are there already."""
 
     def filled(self) -> None:
         """Note that all rows are there."""
@@ -19,10 +19,10 @@ class Memory(Protocol):
 class Private:
     """The memory of this process."""
 
-    def room(self, name: str, rows: int, row_bytes: int) -> tuple[NDArray[np.uint8], bool]:
+    def room(self, name: str, size: int) -> tuple[NDArray[np.uint8], bool]:
         """Return empty room."""
         del name
-        return np.empty((rows, row_bytes), np.uint8), False
+        return np.empty(size, np.uint8), False
 
     def filled(self) -> None:
         """Do nothing: nobody else looks."""

@@ -1,4 +1,4 @@
-"""What is said of an array that is not a `.npy` file: in which format it is stored, and under which name."""
+"""What is said of an array besides its path: in which format it is stored, under which name, and what its rows are."""
 
 import operator
 import os
@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from feedline.errors import UsageError, edge
+from feedline.files.windows import Window
 
 Format = Literal["Npy", "Raw", "Npz", "Hdf5", "Safetensors"]
 SUFFIXES: dict[str, Format] = {
@@ -26,7 +27,7 @@ _MOST = 2**48
 
 @dataclass(frozen=True)
 class Stored:
-    """An array that is stored in something else than a `.npy` file of its own.
+    """An array that is stored in something else than a `.npy` file of its own, or whose rows are windows.
 
     ::
 
@@ -46,6 +47,8 @@ class Stored:
     dtype, shape, offset
         Of a raw file: of one element (`numpy.dtype` reads it); of one row, ``()`` for one element; and the bytes before
         the first row.
+    window
+        What of the first axis makes up a row; None: one element.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Stored:
     dtype: str | None = None
     shape: Sequence[int] = ()
     offset: int = 0
+    window: Window | None = None
 
     @edge()
     def __post_init__(self) -> None:
@@ -68,6 +72,8 @@ class Stored:
         known = get_args(Format)
         if self.format not in (None, *known):
             raise UsageError(f"{self.path}: format must be one of {', '.join(known)} (got {self.format!r})")
+        if not isinstance(self.window, Window | None):
+            raise UsageError(f"{self.path}: window must be a feedline.Window (got {self.window!r})")
         shape, offset = _integers(self.path, "shape", self.shape), _integers(self.path, "offset", (self.offset,))[0]
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "offset", offset)

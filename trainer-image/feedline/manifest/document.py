@@ -19,6 +19,15 @@ _UNITS: Final = {
 
 
 @dataclass(frozen=True)
+class WindowRef:
+    """What of the first axis makes up a row, as `feedline.Window` has it."""
+
+    stride: int
+    length: int | None = None
+    start: int = 0
+
+
+@dataclass(frozen=True)
 class ArrayRef:
     """One array of a split.
 
@@ -33,11 +42,12 @@ class ArrayRef:
     dtype: str | None = None
     shape: tuple[int, ...] = ()
     offset: int = 0
+    window: WindowRef | None = None
 
     @property
     def is_npy(self) -> bool:
-        """Whether it is a `.npy` file by name and format, or several."""
-        return self.format in (None, "Npy") and self.path.endswith(".npy")
+        """Whether it is a `.npy` file by name and format, or several, whose rows are none but its own."""
+        return self.format in (None, "Npy") and self.path.endswith(".npy") and self.window is None
 
 
 @dataclass(frozen=True)
@@ -180,8 +190,19 @@ def _objective(objective: Mapping[str, str] | None) -> Objective | None:
 
 def _split(split: dict[str, Any]) -> Split:
     rows = split.get("rows", {"start": 0})
-    arrays = tuple(ArrayRef(**{**array, "shape": tuple(array.get("shape", ()))}) for array in split["arrays"])
+    arrays = tuple(_array(array) for array in split["arrays"])
     return Split(arrays, rows["start"], rows.get("stop"))
+
+
+def _array(array: dict[str, Any]) -> ArrayRef:
+    window = array.get("window")
+    return ArrayRef(
+        **{
+            **array,
+            "shape": tuple(array.get("shape", ())),
+            "window": None if window is None else WindowRef(**window),
+        }
+    )
 
 
 def _bytes(quantity: str | int) -> int:

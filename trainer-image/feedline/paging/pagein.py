@@ -64,7 +64,7 @@ class PageIn:
             return Remote(array, Choice("read", "its file system does not allow files to be mapped"), self._readers)
         if is_on_network(unseen):
             return Remote(array, governor.choose(unseen), self._readers)
-        if self._one_pass is not None:
+        if self._one_pass is not None and array.is_dense:
             once = replace(unseen, run_bytes=self._one_pass.run_rows * array.row_bytes)
             with contextlib.suppress(OSError):  # its file system has no such reads
                 if governor.choose(once).strategy == "direct":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from feedline.files import Array, File
+from feedline.files import Array, File, Header
 
 PAGE = mmap.PAGESIZE
 RANGE_BYTES = 128 << 10
@@ -15,24 +15,24 @@ force_page_cache_ra), so that longer ranges are told in pieces."""
 _LONG_BYTES = 32 << 10
 
 
-def ranges(rows: NDArray[np.intp], offset: int, row_bytes: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def ranges(rows: NDArray[np.intp], header: Header) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the bytes of a file to read for some of its rows, whole pages, sorted; ranges that touch are one.
 
     Parameters
     ----------
     rows
         Rows of the file, ``[n]``, in any order, at least one.
-    offset, row_bytes
-        Byte of row 0, and bytes of a row.
+    header
+        Where they lie.
 
     Returns
     -------
     starts, stops
         Of each range, in bytes.
     """
-    first = offset + np.sort(rows) * row_bytes
+    first = header.offset + np.sort(rows) * header.step
     starts = first & -PAGE
-    stops = (first + row_bytes + PAGE - 1) & -PAGE
+    stops = (first + header.row_bytes + PAGE - 1) & -PAGE
     new = np.empty(len(rows), np.bool_)
     new[0] = True
     np.greater(starts[1:], stops[:-1], out=new[1:])

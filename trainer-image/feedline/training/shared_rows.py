@@ -33,17 +33,17 @@ class SharedRows:
         self._path, self._is_first = path, is_first
         self._descriptors: dict[str, int] = {}
 
-    def room(self, name: str, rows: int, row_bytes: int) -> tuple[NDArray[np.uint8], bool]:
+    def room(self, name: str, size: int) -> tuple[NDArray[np.uint8], bool]:
         """Return empty room in the first of the processes, and the rows in the others."""
         if self._is_first:
             self._descriptors[name] = descriptor = os.memfd_create(f"feedline-{name}"[:200])
-            os.ftruncate(descriptor, rows * row_bytes)
-            mapped = mmap.mmap(descriptor, rows * row_bytes)
+            os.ftruncate(descriptor, size)
+            mapped = mmap.mmap(descriptor, size)
         else:
             descriptor = os.open(self._theirs(name), os.O_RDONLY)
-            mapped = mmap.mmap(descriptor, rows * row_bytes, prot=mmap.PROT_READ)
+            mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
             os.close(descriptor)
-        return np.frombuffer(mapped, np.uint8).reshape(rows, row_bytes), not self._is_first
+        return np.frombuffer(mapped, np.uint8), not self._is_first
 
     def filled(self) -> None:
         """Let the others in."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
-from feedline.files import Arrays, Format, Residency, Stored, open_arrays
+from feedline.files import Arrays, Format, Residency, Stored, Window, open_arrays
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import Manifest, Split, folder_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
@@ -63,9 +63,15 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
     for array in split.arrays:
         volume, _, rest = array.path.partition("/")
         path = folder_of(volume, volumes) / rest
-        kind = cast("Format | None", array.format)
+        kind, window = cast("Format | None", array.format), array.window
         found[array.name] = Stored(
-            path, format=kind, member=array.member, dtype=array.dtype, shape=array.shape, offset=array.offset
+            path,
+            format=kind,
+            member=array.member,
+            dtype=array.dtype,
+            shape=array.shape,
+            offset=array.offset,
+            window=None if window is None else Window(window.length, stride=window.stride, start=window.start),
         )
     return found
 
@@ -151,13 +157,15 @@ def validation_source(manifest: Manifest, volumes: Volumes, device: Any, place: 
     split = manifest.validation_data
     if split is None or place.world == 1:
         return None if split is None else _source(manifest, split, volumes, device, ALONE)
-    rows = open_arrays(stored(split, volumes), (split.start, split.stop)).rows
+    arrays = open_arrays(stored(split, volumes), (split.start, split.stop))
+    rows = arrays.rows
     if rows < place.world:
         raise DataError(
             f"data.validation: {rows} rows are too few for {place.world} processes: take fewer, or more rows"
         )
     own = share(rows, manifest.loader.batch_size, place.rank, place.world)
-    part = replace(split, start=split.start + own.start, stop=split.start + own.stop)
+    start, stop = arrays.range_of(own.start, own.stop)
+    part = replace(split, start=start, stop=stop)
     return _source(manifest, part, volumes, device, ALONE, own.batch_size)
 
 
@@ -279,6 +287,8 @@ def _one_file_each(split: Split, volumes: Volumes) -> dict[str, Path]:
     named = {name: Path(each.path) for name, each in stored(split, volumes).items()}
     for array in split.arrays:
         told = f"{array.name} is {named[array.name].name}: use Feed"
+        if array.window is not None:
+            raise UsageError(f"loader.engine: Classic makes no windows, {told}")
         if "*" in array.path:
             raise UsageError(f"loader.engine: Classic reads one file for each array, {told}")
         if not array.is_npy:

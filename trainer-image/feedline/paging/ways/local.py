@@ -97,7 +97,7 @@ class Local(Way):
         """Have rows read, behind; return which share of their pieces was in memory, None where nobody says."""
         here, silent = 0.0, False
         for file, local, _ in self.array.in_files(rows):
-            offsets, lengths = pieces(*ranges(local, file.header.offset, file.header.row_bytes))
+            offsets, lengths = pieces(*ranges(local, file.header))
             share = begin(file.fileno(), offsets, lengths, self._copied.__array_interface__["data"][0])
             silent = silent or share is None
             here += (share or 0.0) * len(local)

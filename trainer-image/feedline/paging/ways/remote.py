@@ -25,7 +25,7 @@ class Remote(Way):
 
     def ahead(self, rows: NDArray[np.intp]) -> None:
         for file, local, _ in self.array.in_files(rows):
-            starts, stops = ranges(local, file.header.offset, file.header.row_bytes)
+            starts, stops = ranges(local, file.header)
             if (stops - starts).mean() < RANGE_BYTES:
                 self._single = True
                 for part in self.array.mapped:

@@ -41,7 +41,7 @@ class Way:
     def let_go(self, rows: NDArray[np.intp]) -> None:
         """Give back the memory of the pages of rows, but of those they share with others."""
         for file, local, _ in self.array.in_files(rows):
-            starts, stops = ranges(local, file.header.offset, file.header.row_bytes)
+            starts, stops = ranges(local, file.header)
             for start, stop in zip((starts + PAGE).tolist(), (stops - PAGE).tolist(), strict=True):
                 if start < stop:
                     with contextlib.suppress(OSError):  # advice that is not taken costs time and nothing else
@@ -55,7 +55,7 @@ class Way:
         """Return for each of some rows whether its first byte is in memory."""
         seen = np.empty(len(rows), np.bool_)
         for file, local, places in self.array.in_files(rows):
-            first_bytes = file.header.offset + local * file.header.row_bytes
+            first_bytes = file.header.offset + local * file.header.step
             seen[places] = [is_in_memory(file, byte) for byte in first_bytes.tolist()]
         return seen
 
