@@ -83,7 +83,7 @@ def test_windows_are_slices_of_the_first_axis(
     # A part of them is opened by the elements that it is made of.
     first = data.draw(st.integers(0, arrays.rows - 1))
     last = data.draw(st.integers(first + 1, arrays.rows))
-    again = feedline.open_arrays({"x": stored}, arrays.range_of(first, last))
+    again = feedline.open_arrays({"x": stored}, arrays.part(first, last))
     np.testing.assert_array_equal(again["x"].read(0, again.rows), wanted[first:last])
 
 

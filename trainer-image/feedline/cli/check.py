@@ -142,9 +142,10 @@ def _describe(
     # Never into memory: headers, sizes and a sample of pages are all that is looked at.
     loader = document.loader
     residency: Residency = "read" if loader.residency == "read" else "auto"
-    arrays = open_arrays(training.stored(split, volumes), (split.start, split.stop), residency)
+    arrays = open_arrays(training.stored(split, volumes), training.rows_of(split, volumes), residency)
     windows = "" if arrays.windows is None else f", windows every {arrays.windows.stride}"
-    typer.echo(f"{title}: {arrays.rows} rows{windows}, {size(arrays.bytes)}")
+    index = "" if split.index is None else f", those of {split.index}"
+    typer.echo(f"{title}: {arrays.rows} rows{windows}{index}, {size(arrays.bytes)}")
     feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")
     choices = survey(arrays, limit, _run_rows(title, document, arrays)) if feeds else {}
     for name, array in arrays.items():

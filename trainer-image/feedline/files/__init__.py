@@ -7,6 +7,7 @@ what a batch is, or a thread. Others take `open_arrays` with what it returns, an
 from feedline.files.aio import Queue, advise, begin
 from feedline.files.array import Array, Mapped
 from feedline.files.arrays import Arrays, Residency, natural, open_arrays
+from feedline.files.chosen import Rows
 from feedline.files.clibrary import MAP_FAILED, libc
 from feedline.files.file import File
 from feedline.files.hdf5 import hdf5_datasets, hdf5_dtype, hdf5_file
@@ -32,6 +33,7 @@ __all__ = [
     "Memory",
     "Queue",
     "Residency",
+    "Rows",
     "Stored",
     "Tensor",
     "Window",

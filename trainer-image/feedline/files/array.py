@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feedline.files.chosen import Chosen
 from feedline.files.file import File
 from feedline.files.memory import Memory, Private
 
@@ -34,7 +35,7 @@ class Mapped(NamedTuple):
         return self.file.header.bytes_of(self.length)
 
 
-def _used(files: Sequence[File], start: int, stop: int) -> Iterator[Mapped]:
+def _parts(files: Sequence[File], start: int, stop: int) -> Iterator[Mapped]:
     """Yield each file that has some of the rows, with these."""
     begin = 0
     for file in files:
@@ -59,6 +60,19 @@ def _in_memory(memory: Memory, name: str, used: Sequence[Mapped]) -> list[NDArra
     if not all(part.file.header.is_dense for part in used):
         return parts
     return [data.reshape(-1, used[0].file.header.row_bytes)]
+
+
+def _chosen_in_memory(memory: Memory, array: "Array") -> NDArray[np.uint8]:
+    """Return the rows of an index in memory, and no others."""
+    data, is_filled = memory.room(array.name, array.rows * array.row_bytes)
+    rows = data.reshape(array.rows, array.row_bytes)
+    step = max(1, _SCRATCH_BYTES // array.row_bytes)
+    for begin in range(0, 0 if is_filled else array.rows, step):
+        piece = rows[begin : begin + step]
+        array.take_past_mapping(np.arange(begin, begin + len(piece)), piece)
+    for file in array.files:
+        file.verify()
+    return rows
 
 
 def _copy(source: NDArray[np.uint8], rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
@@ -87,26 +101,28 @@ class Array:
     mapped
         Each file with its rows in use; nothing where the rows were read into memory.
     is_dense
-        Whether each row begins where the one before it ends, as windows may not.
+        Whether each row begins where the one before it ends, as windows and those of an index may not.
     is_mapped
         Whether rows can be taken from a mapping, or from memory; else they have to be read.
     """
 
-    def __init__(self, name: str, files: Sequence[File], start: int, stop: int, memory: Memory | None = None) -> None:
+    def __init__(self, name: str, files: Sequence[File], used: Chosen, memory: Memory | None = None) -> None:
         first = files[0].header
         self.name = name
         self.files = tuple(files) if memory is None else ()
         self.modified_ns = max(file.modified_ns for file in files)
         self.dtype, self.row_shape, self.row_bytes = first.dtype, first.row_shape, first.row_bytes
-        self.rows = stop - start
-        self._start = start
+        self._used, self._index = used, used.numbers
+        self.rows = used.stop - used.start if used.numbers is None else len(used.numbers)
         self.mapped: list[Mapped] = []
         self._parts: list[NDArray[np.uint8]] = []
-        used = list(_used(files, start, stop))
+        parts = list(_parts(files, used.start, used.stop))
         if memory is None:
-            self.mapped = used
+            self.mapped = parts
+        elif used.numbers is None:
+            self._parts = _in_memory(memory, name, parts)
         else:
-            self._parts = _in_memory(memory, name, used)
+            self._index, self._parts = None, [_chosen_in_memory(memory, Array(name, files, used))]
         self.is_mapped = all(part.file.rows is not None for part in self.mapped)
         if self.is_mapped:
             self._parts += [
@@ -114,13 +130,15 @@ class Array:
             ]
         sizes = [part.length for part in self.mapped] or [len(part) for part in self._parts]
         self._starts = np.cumsum([0, *sizes[:-1]])
-        self.is_dense = all(part.file.header.is_dense for part in used)
-        self._bytes = sum(part.bytes for part in used)
+        self.is_dense = self._index is None and all(part.file.header.is_dense for part in parts)
+        self._bytes = (
+            sum(part.bytes for part in parts) if self.mapped or used.numbers is None else self._parts[0].nbytes
+        )
         self._scratch = threading.local()
 
     @property
     def bytes(self) -> int:
-        """Bytes of all rows; of windows, those between the start of the first and the end of the last."""
+        """Bytes of all rows; of windows and an index, those from the start of the first to the end of the last."""
         return self._bytes
 
     def loaded(self) -> "Array":
@@ -131,10 +149,11 @@ class Array:
         FileShrankError, StorageError
             As `feedline.files.file.File.load` does.
         """
-        return Array(self.name, self.files, self._start, self._start + self.rows, Private())
+        return Array(self.name, self.files, self._used, Private())
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile."""
+        rows = self._in_use(rows)
         if len(self._parts) == 1:
             _copy(self._parts[0], rows, out)
             return
@@ -160,6 +179,10 @@ class Array:
         place[by_part] = np.arange(len(by_part))
         scratch[: len(rows)].take(place, 0, out, "clip")
 
+    def _in_use(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return where rows lie among those from the first in use to the last."""
+        return rows if self._index is None else self._index[rows].astype(np.intp)
+
     def take_past_mapping(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` of mapped files to `out` as `take` does, but past the mapping: waits, and raises, where it fails.
 
@@ -181,6 +204,7 @@ class Array:
 
     def in_files(self, rows: NDArray[np.intp]) -> Iterator[tuple[File, NDArray[np.intp], NDArray[np.intp]]]:
         """Yield each mapped file with some of `rows`, these as the file counts them, and their places in `rows`."""
+        rows = self._in_use(rows)
         if len(self.mapped) == 1:
             yield self.mapped[0].file, rows + self.mapped[0].first, np.arange(len(rows))
             return

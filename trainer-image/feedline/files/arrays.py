@@ -14,6 +14,7 @@ import numpy as np
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
+from feedline.files.chosen import Chosen, Rows, chosen
 from feedline.files.cut import Cut, cut
 from feedline.files.file import File
 from feedline.files.memory import Memory, Private
@@ -29,9 +30,11 @@ _SAMPLED_ROWS = 64
 class Arrays(Mapping[str, Array]):
     """Named arrays with the same number of rows; made by `open_arrays`."""
 
-    def __init__(self, arrays: Mapping[str, Array], arguments: tuple[Any, ...], windows: Cut | None = None) -> None:
+    def __init__(
+        self, arrays: Mapping[str, Array], arguments: tuple[Any, ...], used: Chosen, windows: Cut | None = None
+    ) -> None:
         self._arrays = dict(arrays)
-        self._arguments, self.windows = arguments, windows
+        self._arguments, self._used, self.windows = arguments, used, windows
         self._files = tuple(file for array in self._arrays.values() for file in array.files)
         self.rows = next(iter(self._arrays.values())).rows
 
@@ -57,11 +60,13 @@ class Arrays(Mapping[str, Array]):
         """What `open_arrays` was asked for."""
         return cast("Residency", self._arguments[2])
 
-    def range_of(self, start: int, stop: int) -> tuple[int, int]:
-        """Return which rows of the files, as `open_arrays` counts them, make up some of these rows."""
+    def part(self, start: int, stop: int) -> Rows:
+        """Return by which rows `open_arrays` opens some of these rows."""
         if self.windows is not None:
             return self.windows.range_of(start, stop)
-        first = self._arguments[1][0]
+        first, _, numbers = self._used
+        if numbers is not None:
+            return numbers[start:stop].astype(np.int64) + first
         return first + start, first + stop
 
     def verify(self) -> None:
@@ -84,6 +89,8 @@ class Arrays(Mapping[str, Array]):
             out = np.empty((len(sample), array.row_bytes), np.uint8)
             array.copy(sample, out)
             digest.update(json.dumps(name).encode() + out.tobytes())
+        if self._used.numbers is not None:
+            digest.update(self._used.numbers.tobytes())
         return {"rows": self.rows, "arrays": headers, "sample": digest.hexdigest()}
 
     def modified_ns(self) -> int:
@@ -94,7 +101,7 @@ class Arrays(Mapping[str, Array]):
 @edge()
 def open_arrays(
     sources: Mapping[str, Source] | str | os.PathLike[str],
-    rows: slice | tuple[int, int | None] | None = None,
+    rows: Rows | None = None,
     residency: Residency = "auto",
     memory: Memory | None = None,
 ) -> Arrays:
@@ -114,7 +121,8 @@ def open_arrays(
         natural order, without copying them.
     rows
         Start and stop of the rows to use, of the rows of all files together; all by default. Where rows are windows,
-        these are made of the elements from start to stop, so that two ranges share none.
+        these are made of the elements from start to stop, so that two ranges share none. Or an index: an array of the
+        numbers of rows, in the order that they have without a shuffle, or of True and False for every row.
     residency
         ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
         and leaves it to the kernel; ``"read"`` has a feed read every row with calls of its own, many at a time, as it
@@ -133,7 +141,7 @@ def open_arrays(
     EnvironmentInvalidError
         The files are to be mapped, and their file system does not allow it; or one is HDF5, and there is no h5py.
     UsageError
-        The range of rows is empty or lies outside of the data.
+        The range of rows is empty or lies outside of the data, or an index is given of rows that are windows.
     """
     if residency not in get_args(Residency):
         raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
@@ -150,17 +158,18 @@ def open_arrays(
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
-    start, stop = used = _row_range(rows, total)
-    there = None
+    used, there = chosen(rows, total), None
+    if reach and used.numbers is not None:
+        raise UsageError("rows: of rows that are windows none can be chosen by an index: give start and stop")
     for name, window in windows.items():
         if window is not None:
-            opened[name], there = cut(name, opened[name], used, window, reach)
-            start, stop = 0, sum(there.counts)
+            opened[name], there = cut(name, opened[name], (used.start, used.stop), window, reach)
+    own = used if there is None else Chosen(0, sum(there.counts), None)
     where = (memory or Private()) if residency == "memory" else None
-    arrays = {name: Array(name, files, start, stop, where) for name, files in opened.items()}
+    arrays = {name: Array(name, files, own, where) for name, files in opened.items()}
     if where is not None:
         where.filled()
-    return Arrays(arrays, (named, used, residency), there)
+    return Arrays(arrays, (named, rows, residency), used, there)
 
 
 def _window(name: str, several: Sequence[Stored]) -> Window | None:
@@ -235,20 +244,6 @@ def _joined_rows(name: str, files: Sequence[File]) -> int:
                 f"same array {name} has {first.header.dtype.str} {first.header.row_shape}"
             )
     return sum(file.header.rows for file in files)
-
-
-def _row_range(rows: slice | tuple[int, int | None] | None, total: int) -> tuple[int, int]:
-    if isinstance(rows, slice):
-        if rows.step not in (None, 1):
-            raise UsageError(f"rows: a step of {rows.step} is not possible, only start and stop")
-        rows = (rows.start or 0, rows.stop)
-    start, stop = rows or (0, None)
-    stop = total if stop is None else stop
-    if not 0 <= start < stop:
-        raise UsageError(f"rows: start must be at least 0 and below stop (got start {start}, stop {stop})")
-    if stop > total:
-        raise DataError(f"rows: stop is {stop}, but the arrays have {total} rows")
-    return start, stop
 
 
 def _named_paths(sources: Mapping[str, Source] | str | os.PathLike[str]) -> dict[str, list[Stored]]:

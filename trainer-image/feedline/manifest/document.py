@@ -52,11 +52,16 @@ class ArrayRef:
 
 @dataclass(frozen=True)
 class Split:
-    """The arrays that are read row by row, and the rows from `start` up to but without `stop` (None: the end)."""
+    """The arrays that are read row by row, and which rows.
+
+    These are the rows from `start` up to but without `stop` (None: the end), or those that an `index` names, a file as
+    ``VOLUME/FILE``.
+    """
 
     arrays: tuple[ArrayRef, ...]
     start: int
     stop: int | None
+    index: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ def _objective(objective: Mapping[str, str] | None) -> Objective | None:
 def _split(split: dict[str, Any]) -> Split:
     rows = split.get("rows", {"start": 0})
     arrays = tuple(_array(array) for array in split["arrays"])
-    return Split(arrays, rows["start"], rows.get("stop"))
+    return Split(arrays, rows["start"], rows.get("stop"), rows.get("index"))
 
 
 def _array(array: dict[str, Any]) -> ArrayRef:

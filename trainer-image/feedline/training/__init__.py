@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from feedline.training.report import decimal, summarize
     from feedline.training.run import Run
-    from feedline.training.sources import check_split, open_split, require_memory, stored
+    from feedline.training.sources import check_split, open_split, require_memory, rows_of, stored
     from feedline.training.verdict import in_words
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "require_memory",
     "require_new",
     "require_same_classes",
+    "rows_of",
     "run_of",
     "site_from_environment",
     "stored",
@@ -94,7 +95,7 @@ _PLACES = {
     ),
     "report": ("decimal", "summarize"),
     "run": ("Run",),
-    "sources": ("check_split", "open_split", "require_memory", "stored"),
+    "sources": ("check_split", "open_split", "require_memory", "rows_of", "stored"),
     "verdict": ("in_words",),
 }
 

@@ -5,13 +5,13 @@ classic ways are imported only when they are used, since each brings its framewo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
-from feedline.files import Arrays, Format, Residency, Stored, Window, open_arrays
+from feedline.files import Arrays, Format, Residency, Rows, Stored, Window, open_arrays
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import Manifest, Split, folder_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
@@ -61,8 +61,7 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
     """
     found = {}
     for array in split.arrays:
-        volume, _, rest = array.path.partition("/")
-        path = folder_of(volume, volumes) / rest
+        path = _path(array.path, volumes)
         kind, window = cast("Format | None", array.format), array.window
         found[array.name] = Stored(
             path,
@@ -76,17 +75,38 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
     return found
 
 
-def open_split(manifest: Manifest, split: Split, volumes: Volumes, place: Place = ALONE) -> Arrays:
+def rows_of(split: Split, volumes: Volumes) -> Rows:
+    """Return which rows of its files a split has.
+
+    Raises
+    ------
+    DataError
+        Its index is none.
+    """
+    if split.index is None:
+        return split.start, split.stop
+    array = open_arrays({"index": _path(split.index, volumes)})["index"]
+    return array.read(0, array.rows)
+
+
+def _path(path: str, volumes: Volumes) -> Path:
+    volume, _, rest = path.partition("/")
+    return folder_of(volume, volumes) / rest
+
+
+def open_split(
+    manifest: Manifest, split: Split, volumes: Volumes, place: Place = ALONE, rows: Rows | None = None
+) -> Arrays:
     """Open the arrays of a split as `loader.residency` says; mapped for a classic engine, which loads by itself.
 
-    What is read into memory is there once for all ranks of a machine.
+    What is read into memory is there once for all ranks of a machine. `rows` are some of the split's own; None: all.
 
     Raises
     ------
     EnvironmentInvalidError
         The rows are to be loaded into memory and do not fit.
     """
-    named, rows = stored(split, volumes), (split.start, split.stop)
+    named, rows = stored(split, volumes), rows_of(split, volumes) if rows is None else rows
     if manifest.loader.residency == "memory":
         require_memory(open_arrays(named, rows).bytes, memory_bytes())
     residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
@@ -157,22 +177,26 @@ def validation_source(manifest: Manifest, volumes: Volumes, device: Any, place: 
     split = manifest.validation_data
     if split is None or place.world == 1:
         return None if split is None else _source(manifest, split, volumes, device, ALONE)
-    arrays = open_arrays(stored(split, volumes), (split.start, split.stop))
-    rows = arrays.rows
-    if rows < place.world:
+    arrays = open_arrays(stored(split, volumes), rows_of(split, volumes))
+    if arrays.rows < place.world:
         raise DataError(
-            f"data.validation: {rows} rows are too few for {place.world} processes: take fewer, or more rows"
+            f"data.validation: {arrays.rows} rows are too few for {place.world} processes: take fewer, or more rows"
         )
-    own = share(rows, manifest.loader.batch_size, place.rank, place.world)
-    start, stop = arrays.range_of(own.start, own.stop)
-    part = replace(split, start=start, stop=stop)
-    return _source(manifest, part, volumes, device, ALONE, own.batch_size)
+    own = share(arrays.rows, manifest.loader.batch_size, place.rank, place.world)
+    part = arrays.part(own.start, own.stop)
+    return _source(manifest, split, volumes, device, ALONE, own.batch_size, part)
 
 
 def _source(
-    manifest: Manifest, split: Split, volumes: Volumes, device: Any, place: Place, batch_size: int | None = None
+    manifest: Manifest,
+    split: Split,
+    volumes: Volumes,
+    device: Any,
+    place: Place,
+    batch_size: int | None = None,
+    rows: Rows | None = None,
 ) -> Source:
-    arrays = open_split(manifest, split, volumes, place)
+    arrays = open_split(manifest, split, volumes, place, rows)
     # The feed checks its arguments, so that every engine answers a batch that is too large alike.
     feed = _feed(manifest, split, arrays, place, batch_size)
     if manifest.loader.engine == "Feed":
@@ -284,6 +308,10 @@ def classic_arrays(manifest: Manifest, split: Split, volumes: Volumes) -> dict[s
 
 
 def _one_file_each(split: Split, volumes: Volumes) -> dict[str, Path]:
+    if split.index is not None:
+        raise UsageError(
+            f"loader.engine: Classic reads rows from start to stop, and not those of {split.index}: use Feed"
+        )
     named = {name: Path(each.path) for name, each in stored(split, volumes).items()}
     for array in split.arrays:
         told = f"{array.name} is {named[array.name].name}: use Feed"
