@@ -81,7 +81,7 @@ def arguments_of(command, folder):
 @pytest.mark.trainer
 def test_the_commands_of_own_data_run_and_print_what_the_page_shows(folder: Path):
     given = feedline_commands(OWN_DATA)
-    assert [command.split()[1] for command, _ in given] == ["pack"] * 6 + ["check", "run"]
+    assert [command.split()[1] for command, _ in given] == ["pack"] * 6 + ["split", "check", "run"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps([arguments_of(command, folder) for command, _ in given])],

@@ -20,6 +20,7 @@ from feedline.cli.delete import delete
 from feedline.cli.logs import logs
 from feedline.cli.pack import pack
 from feedline.cli.run import run
+from feedline.cli.split import split
 from feedline.cli.status import status
 from feedline.cli.stop import stop
 from feedline.cli.submit import submit
@@ -54,7 +55,7 @@ app = typer.Typer(
     """,
 )
 for _panel, _commands in (
-    ("Here", (run, compare, check, checkpoints, bench, pack, version)),
+    ("Here", (run, compare, check, checkpoints, bench, pack, split, version)),
     ("In a cluster", (submit, status, why, logs, stop, delete)),
 ):
     for _command in _commands:

@@ -173,12 +173,12 @@ def pack(
             dtype=dtype,
             scale=scale,
             shuffle_seed=shuffle_seed,
-            split=_split(split or []),
+            split=split_of(split or []),
             overwrite=overwrite,
             dry_run=dry_run,
             progress=progress,
         )
-    _say(packed)
+    said(packed)
     if dry_run:
         typer.echo("Nothing was written: leave out --dry-run to write it.")
 
@@ -192,20 +192,28 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
         raise UsageError(f"--shape {text} is no shape: give sizes with commas, such as 8,8") from None
 
 
-def _split(texts: list[str]) -> dict[str, float]:
+def split_of(texts: list[str], option: str = "--split") -> dict[str, float]:
+    """Return the fractions that an option names, which may be given several times.
+
+    Raises
+    ------
+    UsageError
+        One is no fraction, or named twice.
+    """
     fractions: dict[str, float] = {}
     for text in texts:
         name, _, fraction = text.partition("=")
         if name in fractions:
-            raise UsageError(f"--split {name} is given twice: leave one out")
+            raise UsageError(f"{option} {name} is given twice: leave one out")
         try:
             fractions[name] = float(fraction)
         except ValueError:
-            raise UsageError(f"--split {text}: give a name and a fraction, such as validation=0.2") from None
+            raise UsageError(f"{option} {text}: give a name and a fraction, such as validation=0.2") from None
     return fractions
 
 
-def _say(packed: "Packed") -> None:
+def said(packed: "Packed") -> None:
+    """Print what was written."""
     from feedline.cli.printable import columns, line
 
     if packed.columns:

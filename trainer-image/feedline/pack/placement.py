@@ -34,8 +34,10 @@ class Part:
         return self.stop - self.start
 
 
-def check(seed: int | None, fractions: Mapping[str, float]) -> None:
-    """Refuse a seed or a split that cannot be, before any data is read.
+def check(
+    seed: int | None, fractions: Mapping[str, float], option: str = "--split", seeded: str = "--shuffle-seed"
+) -> None:
+    """Refuse a seed or a split that cannot be, before any data is read; both bear the names of their options.
 
     Raises
     ------
@@ -43,20 +45,20 @@ def check(seed: int | None, fractions: Mapping[str, float]) -> None:
         The seed is out of range, or the split names no part, one twice, or fractions that leave nothing.
     """
     if seed is not None and not 0 <= seed < _SEEDS:
-        raise UsageError(f"--shuffle-seed {seed} is out of range: give a number from 0 to {_SEEDS - 1}")
+        raise UsageError(f"{seeded} {seed} is out of range: give a number from 0 to {_SEEDS - 1}")
     for name, fraction in fractions.items():
         if not _PART.fullmatch(name) or name == REST:
             raise UsageError(
-                f"--split {name}: a part is a folder of small letters, digits and hyphens, "
+                f"{option} {name}: a part is a folder of small letters, digits and hyphens, "
                 f"and {REST} is what the others leave: choose another name, such as validation=0.2"
             )
         if not 0 < fraction < 1:
-            raise UsageError(f"--split {name}={fraction:g}: give a fraction between 0 and 1, such as 0.2")
+            raise UsageError(f"{option} {name}={fraction:g}: give a fraction between 0 and 1, such as 0.2")
     if sum(fractions.values()) >= 1:
-        raise UsageError(f"--split takes {sum(fractions.values()):g} of the rows: leave some for {REST}")
+        raise UsageError(f"{option} takes {sum(fractions.values()):g} of the rows: leave some for {REST}")
 
 
-def parts(rows: int, fractions: Mapping[str, float]) -> tuple[Part, ...]:
+def parts(rows: int, fractions: Mapping[str, float], option: str = "--split") -> tuple[Part, ...]:
     """Share out the places: the rest first, then each fraction in the order given.
 
     Raises
@@ -72,7 +74,7 @@ def parts(rows: int, fractions: Mapping[str, float]) -> tuple[Part, ...]:
     start = 0
     for name, count in counts.items():
         if count < 1:
-            raise UsageError(f"--split leaves no row for {name}, there are only {rows}: choose other fractions")
+            raise UsageError(f"{option} leaves no row for {name}, there are only {rows}: choose other fractions")
         shared.append(Part(name, start, start + count))
         start += count
     return tuple(shared)
