@@ -289,8 +289,8 @@ def test_rows_are_in_memory_when_they_are_taken(arrays, watched, batch_size):
         read_slowly(feed, epochs=2)
     assert len(watched().missing) == 2 * -(-(ROWS // batch_size) // max(1, SLOT // batch_size))
     first_window = -(-BLOCKS.lead // max(SLOT, batch_size))
-    # A few, for the kernel may take pages at any time.
-    assert len(np.concatenate(watched().missing[first_window:])) < ROWS // 100
+    # A few, for the kernel may take pages at any time, and a disk that others use is late; without it, more than half.
+    assert len(np.concatenate(watched().missing[first_window:])) < ROWS // 10
 
 
 def test_rows_that_nobody_told_of_are_not(arrays, watched, monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import feedline
 from feedline import Stored, Window
 from feedline.errors import DataError, UsageError
+from feedline.files import bytes_of
 
 ROWS = 300
 RESIDENCIES = ["auto", "mapped", "read", "memory"]
@@ -96,11 +97,11 @@ WRONG = {
     ),
     "floats": (
         np.array([1.0]),
-        "rows: an index must be row numbers, or true and false for every row, on one axis (got dtype <f8, shape [1])",
+        "rows: an index is one row number, or true or false, for each row (got dtype <f8, rows of shape [])",
     ),
     "two axes": (
         np.array([[1]]),
-        "rows: an index must be row numbers, or true and false for every row, on one axis (got dtype <i8, shape [1, 1])",
+        "rows: an index is one row number, or true or false, for each row (got dtype <i8, rows of shape [1])",
     ),
     "beyond every integer": (
         np.array([2**64 - 1], np.uint64),
@@ -115,6 +116,37 @@ def test_what_is_no_index_is_one_sentence(source, case):
     with pytest.raises(DataError) as raised:
         feedline.open_arrays(source, index)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("rows", [[5, 9], [1, 2, 3], range(3), (1, 2, 3), 7])
+def test_what_may_be_a_range_or_an_index_is_neither(source, rows):
+    with pytest.raises(UsageError, match="rows: must be start and stop, an array of row numbers or a path"):
+        feedline.open_arrays(source, rows)
+
+
+def test_an_index_may_lie_in_a_file_which_is_named_where_it_is_wrong(source, tmp_path):
+    path = tmp_path / "fold.npy"
+    np.save(path, np.array([7, 5, 299]))
+    arrays = feedline.open_arrays(source, path)
+    np.testing.assert_array_equal(arrays["x"].read(0, 3), VALUES[[7, 5, 299]])
+    np.save(path, np.array([300]))
+    with pytest.raises(DataError, match=r"fold.npy: the index names row 300 at place 0, and the arrays have 300 rows"):
+        feedline.open_arrays(source, path)
+    np.save(path, VALUES.astype(np.float32))
+    with pytest.raises(DataError, match=r"fold.npy: an index is one row number, .* .got dtype <f4, rows of shape .5."):
+        feedline.open_arrays(source, path)
+
+
+def test_bytes_are_those_of_files_once_and_of_memory_where_rows_go_there(source):
+    whole = feedline.open_arrays(source)
+    twice = feedline.open_arrays({**source, "again": source["x"]}, (10, 200))
+    assert (whole.bytes, twice.bytes, whole.loaded_bytes) == (ROWS * 20, 190 * 20, ROWS * 20)
+    assert bytes_of(whole, twice) == whole.bytes
+    few = feedline.open_arrays(source, np.array([0, 299]))
+    assert (few.bytes, few.loaded_bytes) == (ROWS * 20, 2 * 20)
+    many = feedline.open_arrays(source, np.zeros(1000, int))
+    assert (many.bytes, many.loaded_bytes) == (20, 1000 * 20)
+    assert feedline.open_arrays(source, np.zeros(1000, int), "memory").bytes == 1000 * 20
 
 
 def test_windows_are_not_chosen_by_an_index(source):

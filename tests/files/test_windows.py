@@ -207,3 +207,16 @@ def test_a_file_that_is_cut_short_says_in_which_window(tmp_path):
         arrays.verify()
     with pytest.raises(FileShrankError, match="was cut short while it was read, at row 46"):
         arrays["x"].copy(np.array([3, 46]), np.empty((2, 100), np.uint8))
+
+
+def test_rows_of_too_many_axes_are_one_sentence(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((20, *[1] * 62)))
+    with pytest.raises(DataError, match="x: a window of rows of 62 axes has too many: reshape its rows"):
+        feedline.open_arrays({"x": Stored(tmp_path / "x.npy", window=Window(2, stride=1))})
+    assert feedline.open_arrays({"x": Stored(tmp_path / "x.npy", window=Window(stride=2))}).rows == 10
+
+
+def test_a_file_of_two_windows_counts_once(tmp_path):
+    _, stored = token_files(tmp_path, 1000)
+    arrays = feedline.open_arrays({"x": stored(length=10, stride=10), "y": stored(length=10, stride=10, start=1)})
+    assert arrays.bytes == 2 * 991

@@ -81,7 +81,7 @@ def test_labels_may_be_text(folder):
 WRONG = {
     "neither": ({}, "give --folds N, or --part NAME=FRACTION once or several times"),
     "both": ({"folds": 3, "fractions": {"a": 0.2}}, "give --folds N, or --part NAME=FRACTION once or several times"),
-    "one fold": ({"folds": 1}, "--folds 1 is out of range: give a number from 2 to 1000"),
+    "one fold": ({"folds": 1}, "--folds 1 is out of range: give a number from 2 to 100"),
     "a fraction of all": ({"fractions": {"a": 1.0}}, "--part a=1: give a fraction between 0 and 1, such as 0.2"),
     "a seed below 0": ({"folds": 2, "seed": -1}, "--seed -1 is out of range: give a number from 0 to 4294967295"),
     "labels in order": (
@@ -114,3 +114,14 @@ def test_what_cannot_be_divided_is_one_sentence(tmp_path):
     divided(tmp_path, np.arange(20), folds=2)
     with pytest.raises(UsageError, match=r"train-0.npy exists: choose another folder, or replace it with --overwrite"):
         divided(tmp_path, np.arange(20), folds=2, overwrite=False)
+
+
+def test_the_rows_themselves_are_not_replaced(tmp_path):
+    np.save(tmp_path / "train.npy", np.zeros(20))
+    with pytest.raises(UsageError, match=r"train.npy would be replaced by an index of its rows: choose another folder"):
+        divide(tmp_path / "train.npy", tmp_path, fractions={"validation": 0.2}, overwrite=True)
+
+
+def test_a_gap_beyond_all_rows_leaves_none(tmp_path):
+    with pytest.raises(UsageError, match=r"out/train-0.npy would have no row"):
+        divided(tmp_path, np.arange(20), folds=2, seed=None, gap=10**20)

@@ -1,5 +1,6 @@
 """Several processes that train one model: the same batches, the same end, and who it was where one goes wrong."""
 
+import contextlib
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 
 import numpy as np
+import psutil
 import pytest
 from cluster.processes import free_port
 from projects import Ended, environment, skip_without
@@ -286,11 +288,16 @@ def test_models_that_nobody_brings_together_are_warned_of_once_and_a_killed_rank
     code = """
 import os
 import signal
+import time
 
 def train(run):
     for epoch in run.epochs():
         for batch in run.train:
+            if epoch == 1 and run.rank == 0:
+                open("second-epoch", "w").close()
             if epoch == 1 and run.rank == 1:
+                while not os.path.exists("second-epoch"):
+                    time.sleep(0.05)
                 os.kill(os.getpid(), signal.SIGKILL)
 """
     (project.folder / "tmp").mkdir()
@@ -339,7 +346,8 @@ def test_a_checkpoint_is_saved_by_time_with_what_every_rank_adds(project):
 
 def test_who_is_killed_with_the_process_that_started_it_leaves_nobody(project):
     endless = ("--set", "spec.train.epochs=100000")
-    command = Command(project, own("time.sleep(0.2)"), "--processes", "2", *endless, MARK="orphans")
+    # Asleep, they hear of nothing that is gone.
+    command = Command(project, own("time.sleep(600)"), "--processes", "2", *endless, MARK="orphans")
     due = time.monotonic() + 300
     while not (project.folder / "rows-1-of-2.txt").exists():
         assert time.monotonic() < due
@@ -352,9 +360,28 @@ def test_who_is_killed_with_the_process_that_started_it_leaves_nobody(project):
         time.sleep(0.2)
 
 
-def _with_mark(folder):
-    import psutil
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_stopped_while_ranks_are_imported_leaves_nobody(project, number):
+    command = Command(project, own("time.sleep(600)"), "--processes", "2", MARK="orphans")
+    due = time.monotonic() + 120
+    while len(found := _with_mark(project.folder)) < 3:  # with what starts them, and what watches over its leftovers
+        assert time.monotonic() < due
+        time.sleep(0.01)
+    for process in found if number == signal.SIGINT else ():
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)  # Ctrl-C is for all processes of a terminal
+    command.signal(number)
+    ended = command.ended()
+    # Before it hears SIGTERM, that ends it.
+    assert ended.code in {128 + number, -signal.SIGTERM}, ended.errors
+    assert "fault of feedline" not in ended.errors
+    due = time.monotonic() + 60
+    while _with_mark(project.folder):
+        assert time.monotonic() < due, "somebody goes on"
+        time.sleep(0.2)
 
+
+def _with_mark(folder):
     found = []
     for process in psutil.process_iter():
         try:

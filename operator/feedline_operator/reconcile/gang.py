@@ -49,15 +49,16 @@ def update(
     attempts = [dict(attempt) for attempt in recorded]
     current = attempts[0] if attempts and "endTime" not in attempts[0] else None
     fresh = _fresh(attempts, pods)
-    if current is not None:
-        new = _successors(current, fresh, pods, nodes)
-        current["members"] = [*current["members"], *(uid for uid in _uids(fresh) if uid not in _uids(new))]
+    while current is not None or fresh:
+        if current is None:
+            current = {"index": attempts[0]["index"] + 1 if attempts else 1, "members": []}
+            attempts.insert(0, current)
+        others = _successors(current, fresh, pods, nodes)
+        current["members"] = [*current["members"], *(uid for uid in _uids(fresh) if uid not in _uids(others))]
         _describe(current, pods, now, is_leaving=is_leaving)
-        fresh = new if "endTime" in current else []
-    if fresh:
-        current = {"index": attempts[0]["index"] + 1 if attempts else 1, "members": _uids(fresh)}
-        attempts.insert(0, current)
-        _describe(current, pods, now, is_leaving=is_leaving)
+        if not others or "endTime" not in current:
+            break
+        current, fresh = None, others
     there = set(_uids(pod for pod in pods if "gone" not in pod))
     for number, attempt in enumerate(attempts):
         # They are asked for where a pod may be of this attempt or of the one before.
@@ -123,13 +124,18 @@ def _fresh(attempts: Sequence[Attempt], pods: Iterable[Object]) -> list[Object]:
 
 
 def _successors(attempt: Attempt, fresh: Sequence[Object], pods: Iterable[Object], nodes: int) -> list[Object]:
-    """Return those of the pods not seen before that take the place of one of an attempt, whose end was not seen yet."""
+    """Return those of the pods not seen before that take the place of another one of an attempt."""
     members = [pod for pod in pods if pod["metadata"]["uid"] in attempt["members"]]
     taken = {index_of(pod) for pod in members}
     if len(members) < len(attempt["members"]) and len(attempt["members"]) + len(fresh) > nodes:
         # Nobody knows any more which places those had that are gone.
         return list(fresh)
-    return [pod for pod in fresh if index_of(pod) in taken]
+    found = []
+    for pod in sorted(fresh, key=lambda pod: str(pod["metadata"]["creationTimestamp"])):
+        if index_of(pod) in taken:
+            found.append(pod)
+        taken.add(index_of(pod))
+    return found
 
 
 def _uids(pods: Iterable[Object]) -> list[str]:

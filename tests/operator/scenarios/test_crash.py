@@ -8,6 +8,7 @@ after one death lives through the next pipeline until it is killed in turn.
 import contextlib
 import itertools
 import queue
+from collections import Counter
 
 import pytest
 from cluster.operators import eventually
@@ -153,8 +154,11 @@ def test_undisturbed_a_life_has_the_writes_that_are_gone_through_here(lane, live
     name = f"{live.__name__.replace('_', '-')}-in-peace"
     live(lane.world, name)
     eventually(lambda: "Completed" in lane.world.events(name), "its end is told")
-    # A slow Job controller tells in two steps what is told in one otherwise, and each gets its status write.
-    assert kinds(f"{write.verb} {write.resource}" for write in lane.writes_about(name)) == kinds(LIVES[live])
+    seen, known = kinds(f"{write.verb} {write.resource}" for write in lane.writes_about(name)), kinds(LIVES[live])
+    # A slow Job controller tells in two steps what is told in one otherwise, and each gets its status write and event.
+    rest = iter(seen)
+    assert all(write in rest for write in known), seen
+    assert (Counter(seen) - Counter(known)).keys() <= {"patch trainingpipelines/status", "create events"}
 
 
 def kinds(writes):

@@ -50,6 +50,7 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
+    from feedline.files import bytes_of
     from feedline.limits import default_threads, memory_bytes
     from feedline.units import size
 
@@ -62,19 +63,21 @@ def check(
         if document.validation_data is not None:
             validation, more = _describe("validation", document, document.validation_data, volumes, limit)
             own += more
-    total = train.bytes + (validation.bytes if validation is not None else 0)
+    splits = [train] if validation is None else [train, validation]
+    in_memory = loader.residency == "memory"
+    total = sum(arrays.loaded_bytes for arrays in splits) if in_memory else bytes_of(*splits)
     training.require_same_classes(document, volumes)
     training.largest_class(document, train, validation)
-    kept = "in memory" if loader.residency == "memory" else "mapped"
+    kept = "in memory" if in_memory else "mapped"
     copied = _tell_of_checkpoints(document, output) if output is not None else 0
     processes = _tell_of_processes(document, own, copied)
-    if kept == "in memory":
+    if in_memory:
         training.require_memory(total + copied + (own if processes > 1 else 0), limit)
     threads = loader.threads or default_threads(processes=processes)
     typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {threads} threads")
-    if kept == "mapped" and total > limit:
+    if not in_memory and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
-    elif kept == "mapped" and total < limit // 2:
+    elif not in_memory and total < limit // 2:
         typer.echo("the data fit into memory: after the first epoch they come from the page cache")
 
 

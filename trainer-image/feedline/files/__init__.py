@@ -6,7 +6,7 @@ what a batch is, or a thread. Others take `open_arrays` with what it returns, an
 
 from feedline.files.aio import Queue, advise, begin
 from feedline.files.array import Array, Mapped
-from feedline.files.arrays import Arrays, Residency, natural, open_arrays
+from feedline.files.arrays import Arrays, Residency, bytes_of, natural, open_arrays
 from feedline.files.chosen import Rows
 from feedline.files.clibrary import MAP_FAILED, libc
 from feedline.files.file import File
@@ -39,6 +39,7 @@ __all__ = [
     "Window",
     "advise",
     "begin",
+    "bytes_of",
     "file_system",
     "hdf5_datasets",
     "hdf5_dtype",

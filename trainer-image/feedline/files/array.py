@@ -141,15 +141,23 @@ class Array:
         """Bytes of all rows; of windows and an index, those from the start of the first to the end of the last."""
         return self._bytes
 
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes of memory that the rows take where all of them are read into it."""
+        return self._bytes if self._index is None else self.rows * self.row_bytes
+
     def loaded(self) -> "Array":
-        """Return the same rows, read into memory now.
+        """Return the same rows, read into memory now, in order.
 
         Raises
         ------
         FileShrankError, StorageError
             As `feedline.files.file.File.load` does.
         """
-        return Array(self.name, self.files, self._used, Private())
+        # Those between the rows of an index, too: read in order that is sooner done.
+        found = Array(self.name, self.files, self._used._replace(numbers=None), Private())
+        found.rows, found._index, found.is_dense = self.rows, self._index, self.is_dense
+        return found
 
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile."""

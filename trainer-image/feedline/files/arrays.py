@@ -14,7 +14,7 @@ import numpy as np
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
-from feedline.files.chosen import Chosen, Rows, chosen
+from feedline.files.chosen import Chosen, Rows, check_index, chosen
 from feedline.files.cut import Cut, cut
 from feedline.files.file import File
 from feedline.files.memory import Memory, Private
@@ -52,8 +52,13 @@ class Arrays(Mapping[str, Array]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all rows of all arrays."""
-        return sum(array.bytes for array in self.values())
+        """Bytes of all rows of all arrays, each byte of a file once."""
+        return bytes_of(self)
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes of memory that all rows take where they are read into it."""
+        return sum(array.loaded_bytes for array in self.values())
 
     @property
     def residency(self) -> Residency:
@@ -101,7 +106,7 @@ class Arrays(Mapping[str, Array]):
 @edge()
 def open_arrays(
     sources: Mapping[str, Source] | str | os.PathLike[str],
-    rows: Rows | None = None,
+    rows: Rows | str | os.PathLike[str] | None = None,
     residency: Residency = "auto",
     memory: Memory | None = None,
 ) -> Arrays:
@@ -122,7 +127,8 @@ def open_arrays(
     rows
         Start and stop of the rows to use, of the rows of all files together; all by default. Where rows are windows,
         these are made of the elements from start to stop, so that two ranges share none. Or an index: an array of the
-        numbers of rows, in the order that they have without a shuffle, or of True and False for every row.
+        numbers of rows, in the order that they have without a shuffle, or of True and False for every row; or the path
+        of a file that holds one.
     residency
         ``"auto"`` maps the files, and a feed reads rows that are not in memory ahead of need; ``"mapped"`` maps them
         and leaves it to the kernel; ``"read"`` has a feed read every row with calls of its own, many at a time, as it
@@ -158,7 +164,7 @@ def open_arrays(
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
-    used, there = chosen(rows, total), None
+    used, there = _chosen(rows, total), None
     if reach and used.numbers is not None:
         raise UsageError("rows: of rows that are windows none can be chosen by an index: give start and stop")
     for name, window in windows.items():
@@ -170,6 +176,27 @@ def open_arrays(
     if where is not None:
         where.filled()
     return Arrays(arrays, (named, rows, residency), used, there)
+
+
+def _chosen(rows: Rows | str | os.PathLike[str] | None, total: int) -> Chosen:
+    if not isinstance(rows, str | os.PathLike):
+        return chosen(rows, total)
+    (array,) = open_arrays({"index": rows}).values()
+    check_index(str(rows), array.dtype, array.row_shape)
+    return chosen(array.read(0, array.rows), total, str(rows))
+
+
+def bytes_of(*several: Arrays) -> int:
+    """Return the bytes of all rows of these, in memory and in files, each byte of a file once."""
+    found = [array for arrays in several for array in arrays.values()]
+    spans = sorted(
+        (part.file.identity, part.offset, part.offset + part.bytes) for array in found for part in array.mapped
+    )
+    total, last, end = sum(array.bytes for array in found if not array.mapped), None, 0
+    for file, start, stop in spans:
+        total += stop - (start if file != last else min(max(start, end), stop))
+        last, end = file, stop if file != last else max(stop, end)
+    return total
 
 
 def _window(name: str, several: Sequence[Stored]) -> Window | None:

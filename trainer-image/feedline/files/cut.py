@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from feedline.errors import DataError
 from feedline.files.file import File
-from feedline.files.header import Header
+from feedline.files.header import MOST_AXES, Header
 from feedline.files.windows import Window
 
 
@@ -72,7 +72,7 @@ def cut(
         first, end = max(start - at, 0), min(stop - at, file.elements)
         most = max(most, end - first)
         if end - first >= reach:
-            file.cut(_windows(file.header, first, end, window, reach))
+            file.cut(_windows(name, file.header, first, end, window, reach))
             used.append(file)
             begins.append(at + first)
         at += file.elements
@@ -82,9 +82,11 @@ def cut(
     return used, Cut(reach, window.stride, tuple(begins), tuple(file.header.rows for file in used))
 
 
-def _windows(elements: Header, first: int, end: int, window: Window, reach: int) -> Header:
+def _windows(name: str, elements: Header, first: int, end: int, window: Window, reach: int) -> Header:
     """Return where windows lie, of which the first begins at an element."""
     axis = () if window.length is None else (window.length,)
+    if 1 + len(axis) + len(elements.row_shape) > MOST_AXES:
+        raise DataError(f"{name}: a window of rows of {len(elements.row_shape)} axes has too many: reshape its rows")
     rows = (end - first - reach) // window.stride + 1
     return replace(
         elements,

@@ -93,8 +93,8 @@ class File:
     rows
         ``[rows, row_bytes]`` uint8, read-only: the mapping; None where the file system does not allow one. Rows that
         are windows may share bytes.
-    modified_ns, device
-        When it was last written to, and the number of the device it lies on.
+    modified_ns, device, identity
+        When it was last written to; the number of the device it lies on; and what no other file there has with it.
     elements
         How many rows it has before they are windows.
     left_over
@@ -120,6 +120,7 @@ class File:
         if not stat.S_ISREG(status.st_mode):
             raise InputMissingError(f"{path}: is a directory or a device, not a file")
         self._size, self.modified_ns, self.device = status.st_size, status.st_mtime_ns, status.st_dev
+        self.identity = status.st_dev, status.st_ino
         try:
             self.header = _read_header(Opened(path, descriptor, status.st_size), stored)
             self._mapping = self._mapped()

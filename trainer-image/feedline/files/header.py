@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from feedline.errors import DataError
 
 _MAX_LENGTH = 2**48
-_MAX_AXES = 63  # numpy has 64, and a slot holds batches of batch_size rows: two axes for one
+MOST_AXES = 63  # numpy has 64, and a slot holds batches of batch_size rows: two axes for one
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def checked(what: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
         raise DataError(f"{what}: holds a single value, not rows: its first axis must be the rows")
     if not all(0 <= length <= _MAX_LENGTH for length in shape):
         raise DataError(f"{what}: the header claims the impossible shape {_short(shape)}")
-    if len(shape) > _MAX_AXES:
-        raise DataError(f"{what}: has {len(shape)} axes, and at most {_MAX_AXES} are possible: reshape its rows")
+    if len(shape) > MOST_AXES:
+        raise DataError(f"{what}: has {len(shape)} axes, and at most {MOST_AXES} are possible: reshape its rows")
     if shape[0] == 0:
         raise DataError(f"{what}: holds no rows")
     header = Header(dtype, shape[0], shape[1:], offset)

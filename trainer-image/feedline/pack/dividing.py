@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy import typing as npt
 
 from feedline.errors import DataError, UsageError, edge
-from feedline.files import open_arrays
+from feedline.files import Array, open_arrays
 from feedline.pack import placement
 from feedline.pack.npy import Staging
 from feedline.pack.packing import Packed, PackedFile
 
 _REST = placement.REST
 _HELD_OUT = "validation"
-_FEWEST, _MOST = 2, 1000
+_FEWEST, _MOST = 2, 100
 
 
 @edge()
@@ -61,27 +60,25 @@ def divide(
     _check(fractions, folds, by_labels=by_labels, seed=seed, gap=gap)
     names = [_REST, _HELD_OUT] if folds else [_REST, *fractions]
     suffixes = [f"-{fold}.npy" for fold in range(folds)] or [".npy"]
-    staging = Staging(out, [name + suffix for name in names for suffix in suffixes], overwrite=overwrite)
+    owned = [name + suffix for name in names for suffix in suffixes]
+    if path.resolve() in {(out / name).resolve() for name in owned}:
+        raise UsageError(f"{path} would be replaced by an index of its rows: choose another folder")
+    staging = Staging(out, owned, overwrite=overwrite)
     array = open_arrays({"rows": path})["rows"]
-    labels = _classes(path, array.read(0, array.rows)) if by_labels else None
-    found = {}
-    if folds:
-        for fold, held_out in enumerate(_folds(array.rows, folds, labels, seed)):
-            found[f"{_REST}-{fold}.npy"] = _without(array.rows, held_out, gap)
-            found[f"{_HELD_OUT}-{fold}.npy"] = held_out
-    else:
-        for name, rows in _parts(array.rows, fractions, labels, seed, gap).items():
-            found[f"{name}.npy"] = rows
-    for name, rows in found.items():
-        if not len(rows):
-            raise UsageError(
-                f"{out / name} would have no row, there are only {array.rows}: take fewer parts, or a smaller gap"
-            )
+    labels = _classes(path, array) if by_labels else None
+    divided = (
+        _of_folds(array.rows, folds, labels, seed, gap) if folds else _parts(array.rows, fractions, labels, seed, gap)
+    )
+    files = []
     with staging:
-        for name, rows in found.items():
-            staging.array(name, np.dtype(np.int64), rows.shape).write(rows, np.arange(len(rows)))
+        for name, rows in divided:
+            if not len(rows):
+                fewer = "take fewer parts, or a smaller gap"
+                raise UsageError(f"{out / name} would have no row, there are only {array.rows}: {fewer}")
+            staging.array(name, rows.dtype, rows.shape).write(rows, np.arange(len(rows)))
+            files.append(PackedFile(out / name, rows.shape, rows.dtype))
         staging.commit()
-    return Packed(tuple(PackedFile(out / name, rows.shape, rows.dtype) for name, rows in found.items()))
+    return Packed(tuple(files))
 
 
 def _check(fractions: Mapping[str, float], folds: int, *, by_labels: bool, seed: int | None, gap: int) -> None:
@@ -96,14 +93,14 @@ def _check(fractions: Mapping[str, float], folds: int, *, by_labels: bool, seed:
     placement.check(seed, fractions, "--part", "--seed")
 
 
-def _classes(path: Path, labels: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+def _classes(path: Path, array: Array) -> npt.NDArray[np.intp]:
     """Return the number of each row's class."""
-    if labels.ndim != 1 or labels.dtype.kind not in "biuSU":
+    if array.row_shape or array.dtype.kind not in "biuSU":
         raise DataError(
-            f"{path}: --by-labels takes one whole number or text a row (it has dtype {labels.dtype.str}, rows of shape "
-            f"{list(labels.shape[1:])}): name the file of the labels"
+            f"{path}: --by-labels takes one whole number or text a row (it has dtype {array.dtype.str}, rows of shape "
+            f"{list(array.row_shape)}): name the file of the labels"
         )
-    return np.unique(labels, return_inverse=True)[1].astype(np.intp)
+    return np.unique(array.read(0, array.rows), return_inverse=True)[1].astype(np.intp)
 
 
 def _dealt(rows: int, labels: npt.NDArray[np.intp] | None, seed: int | None) -> npt.NDArray[np.intp]:
@@ -114,16 +111,15 @@ def _dealt(rows: int, labels: npt.NDArray[np.intp] | None, seed: int | None) -> 
     return np.lexsort((places,) if labels is None else (places, labels)).astype(np.intp)
 
 
-def _folds(
-    rows: int, folds: int, labels: npt.NDArray[np.intp] | None, seed: int | None
-) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield the rows that each fold holds out: as many in each, of every class, but for one."""
+def _of_folds(
+    rows: int, folds: int, labels: npt.NDArray[np.intp] | None, seed: int | None, gap: int
+) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
+    """Yield the files of each fold, which holds out as many rows as any other, of every class, but for one."""
     dealt = _dealt(rows, labels, seed)
-    if seed is None:
-        yield from np.array_split(dealt, folds)
-        return
     for fold in range(folds):
-        yield np.sort(dealt[fold::folds])
+        held_out = np.array_split(dealt, folds)[fold] if seed is None else np.sort(dealt[fold::folds])
+        yield f"{_REST}-{fold}.npy", _without(rows, held_out, min(gap, rows))
+        yield f"{_HELD_OUT}-{fold}.npy", held_out
 
 
 def _without(rows: int, held_out: npt.NDArray[np.intp], gap: int) -> npt.NDArray[np.intp]:
@@ -137,10 +133,12 @@ def _without(rows: int, held_out: npt.NDArray[np.intp], gap: int) -> npt.NDArray
 
 def _parts(
     rows: int, fractions: Mapping[str, float], labels: npt.NDArray[np.intp] | None, seed: int | None, gap: int
-) -> dict[str, npt.NDArray[np.intp]]:
+) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
+    """Yield the file of each part, that of what they leave first."""
     if seed is None:
-        shared = placement.parts(rows, fractions, "--part")
-        return {part.name: np.arange(part.start + (gap if part.start else 0), part.stop) for part in shared}
+        for part in placement.parts(rows, fractions, "--part"):
+            yield f"{part.name}.npy", np.arange(part.start + (min(gap, rows) if part.start else 0), part.stop)
+        return
     dealt = _dealt(rows, labels, seed)
     sizes = [rows] if labels is None else np.bincount(labels).tolist()
     found: dict[str, list[npt.NDArray[np.intp]]] = {name: [] for name in (_REST, *fractions)}
@@ -156,4 +154,5 @@ def _parts(
             at += count
         found[_REST].append(dealt[at : begin + size])
         begin += size
-    return {name: np.sort(np.concatenate(pieces)) for name, pieces in found.items()}
+    for name, pieces in found.items():
+        yield f"{name}.npy", np.sort(np.concatenate(pieces))

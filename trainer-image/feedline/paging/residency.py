@@ -62,9 +62,9 @@ def resident_bytes(arrays: Arrays) -> int | None:
         if share is None:
             return None
         shares += window.weight * share
-    in_files = sum(part.bytes for part in mapped)
     places = sum(window.weight for window in looked_at)
-    return arrays.bytes - in_files + (round(in_files * shares / places) if places else 0)
+    in_memory = sum(array.bytes for array in arrays.values() if not array.mapped)
+    return in_memory + (round((arrays.bytes - in_memory) * shares / places) if places else 0)
 
 
 def windows(sizes: Sequence[int]) -> list[Window]:

@@ -8,11 +8,12 @@ here; torch is imported where there is more than one rank, and not before.
 
 from feedline.ranks.agreement import GONE, Agreement, Asked
 from feedline.ranks.board import Board
+from feedline.ranks.end import end_with_parent
 from feedline.ranks.errors import SilentError, has_timed_out, is_of_communication, lost_connection
 from feedline.ranks.group import Group
 from feedline.ranks.meeting import Meeting, Site, meet
 from feedline.ranks.place import ALONE, Place
-from feedline.ranks.processes import Ended, Ranks, end_with_parent, rank_variables
+from feedline.ranks.processes import Ended, Ranks, rank_variables
 
 __all__ = [
     "ALONE",

@@ -7,7 +7,6 @@ looks for another store.
 
 import json
 import logging
-import os
 import socket
 import time
 import uuid
@@ -79,8 +78,6 @@ def meet(site: Site, on_wait: Callable[[str], object] = _log.info) -> Meeting:
     on_wait
         Told now and then who is waited for.
     """
-    # It tells each try to connect in lines of its own.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     own, told_at = uuid.uuid4().hex, time.monotonic()
     if site.node == 0:
         store = _store(LOCAL, site.port, is_first=True)

@@ -6,7 +6,6 @@ take for itself, at every start of the gang.
 """
 
 import contextlib
-import ctypes
 import importlib
 import multiprocessing
 import os
@@ -19,13 +18,16 @@ from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
+import numpy as np
+
+from feedline.errors import TemporaryError
+from feedline.ranks.end import end_with_parent, prctl
 from feedline.ranks.meeting import Meeting
 
 _KILL_SECONDS: Final = 5
 # A signal that comes just before a wait is heard after it.
 _LOOK_SECONDS: Final = 0.1
-_PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
-_PR_SET_NAME: Final = 15
+_PR_SET_NAME: Final = 15  # of linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,16 @@ class Ranks:
         self._context: Any = multiprocessing.get_context("spawn")
         # On macOS no process may fork that has torch.
         if sys.platform == "linux":
-            forkserver.set_forkserver_preload([module, *others])
-            with contextlib.suppress(OSError):  # the path of its socket is too long
+            forkserver.set_forkserver_preload(["feedline.ranks.server", module, *others])
+            # Ctrl-C is for all processes of a terminal, and this one would not outlive it before it ignores it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
                 forkserver.ensure_running()
                 self._context = multiprocessing.get_context("forkserver")
+            except OSError:  # the path of its socket is too long
+                pass
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def run(self, meeting: Meeting, processes: int) -> Ended:
         """Start them and wait until all have ended; if one fails, the others are ended.
@@ -74,6 +82,11 @@ class Ranks:
             The machines that train together.
         processes
             How many ranks each of them has.
+
+        Raises
+        ------
+        TemporaryError
+            The process that forks them has ended.
         """
         ranks: list[BaseProcess] = []
         try:
@@ -81,6 +94,8 @@ class Ranks:
                 ranks.append(self._context.Process(target=_be_rank, args=(self._module, {**os.environ, **variables})))
                 ranks[-1].start()
             first = _first_failure(ranks)
+        except (EOFError, ConnectionError) as error:
+            raise TemporaryError("the process that starts those of the training has ended before they ran") from error
         finally:
             _end(ranks)
         return Ended({local: code for local, rank in enumerate(ranks) if (code := rank.exitcode)}, first)
@@ -116,9 +131,12 @@ def _be_rank(module: str, variables: Mapping[str, str]) -> None:
     """Run a module's `main` in a process that is ended together with all that it starts."""
     os.setsid()
     end_with_parent()
+    # What a process of its own would have for itself: chance, and a choice that the user's code may make.
+    np.random.seed()  # noqa: NPY002 - that of whoever asks for no other
+    multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
     os.environ.update(variables)
-    _prctl(_PR_SET_NAME, f"rank {variables['RANK']}".encode())  # as ps and top show it
+    prctl(_PR_SET_NAME, f"rank {variables['RANK']}".encode())  # as ps and top show it
     code = importlib.import_module(module).main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -157,19 +175,6 @@ def _signal_all(pid: int, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def end_with_parent() -> None:
-    """Have the kernel end this process when the one that has started it is gone, as by SIGKILL; on Linux.
-
-    A rank has a session of its own, and would train on and keep its output locked.
-    """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
 def rank_variables(processes: int, threads: int) -> dict[str, str]:
     """Return what ranks find in their environment besides torchrun's own.
 
@@ -182,4 +187,6 @@ def rank_variables(processes: int, threads: int) -> dict[str, str]:
     """
     said = os.environ.get("OMP_NUM_THREADS", str(threads))
     # Where it says as many as there are, feedline has set it, for one process.
-    return {"OMP_NUM_THREADS": str(max(1, threads // processes))} if said == str(threads) else {}
+    own = {"OMP_NUM_THREADS": str(max(1, threads // processes))} if said == str(threads) else {}
+    # It tells each try to connect in lines of its own, and reads this when it is imported.
+    return {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"), **own}

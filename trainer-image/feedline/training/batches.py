@@ -93,7 +93,7 @@ class Batches:
     @property
     def bytes(self) -> int:
         """Bytes handed out so far."""
-        return self.samples * (self.arrays.bytes // self.arrays.rows)
+        return self.samples * sum(array.row_bytes for array in self.arrays.values())
 
     def epoch(self, *, limited: bool) -> Generator[dict[str, Any]]:
         """Yield an epoch; `limited` False leaves the limits to `Run.callbacks`."""

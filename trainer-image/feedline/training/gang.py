@@ -74,7 +74,7 @@ def run_ranks(
         variables[ENV_PEER_TIMEOUT] = str(patience)
         with _added(variables):
             local = Ranks(_RANK, () if "command" in document.document["spec"]["train"] else _IMPORTED)
-        meeting = meet(site)
+            meeting = meet(site)
         with _added(variables), _prefixed(folder, ranks), _stopping(folder, ranks):
             on_start(lambda: _asked(folder))
             try:

@@ -75,18 +75,9 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
     return found
 
 
-def rows_of(split: Split, volumes: Volumes) -> Rows:
-    """Return which rows of its files a split has.
-
-    Raises
-    ------
-    DataError
-        Its index is none.
-    """
-    if split.index is None:
-        return split.start, split.stop
-    array = open_arrays({"index": _path(split.index, volumes)})["index"]
-    return array.read(0, array.rows)
+def rows_of(split: Split, volumes: Volumes) -> Rows | Path:
+    """Return which rows of its files a split has, as `open_arrays` takes it."""
+    return (split.start, split.stop) if split.index is None else _path(split.index, volumes)
 
 
 def _path(path: str, volumes: Volumes) -> Path:
@@ -106,13 +97,13 @@ def open_split(
     EnvironmentInvalidError
         The rows are to be loaded into memory and do not fit.
     """
-    named, rows = stored(split, volumes), rows_of(split, volumes) if rows is None else rows
+    named, chosen = stored(split, volumes), rows_of(split, volumes) if rows is None else rows
     if manifest.loader.residency == "memory":
-        require_memory(open_arrays(named, rows).bytes, memory_bytes())
+        require_memory(open_arrays(named, chosen).loaded_bytes, memory_bytes())
     residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
     folder = RanksFolder.of_environment() if place.local_world > 1 else None
     memory = None if folder is None else SharedRows(folder.rows, is_first=place.local_rank == 0)
-    return open_arrays(named, rows, cast("Residency", residency), memory)
+    return open_arrays(named, chosen, cast("Residency", residency), memory)
 
 
 def require_memory(needed: int, limit: int) -> None:
