@@ -52,4 +52,4 @@ def test_an_index_of_other_data_is_one_sentence(folds):
     np.save(project.data / "train.npy", np.array([1, 2, 60]))
     refused = project.run(*SETTINGS)
     assert refused.code == 65
-    assert "rows: the index names row 60 at place 2, and the arrays have 60 rows" in refused.errors
+    assert "train.npy: the index names row 60 at place 2, and the arrays have 60 rows" in refused.errors
