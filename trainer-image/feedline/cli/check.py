@@ -155,6 +155,9 @@ def _describe(
         typer.echo(f"  {name:16} {array.dtype.str:6} {list(array.row_shape)!s:16} {size(array.row_bytes)} a row")
         if name in choices and choices[name].strategy != "resident":
             typer.echo(f"  {'':16} {choices[name].in_words()}")
+    if loader.draw is not None and split is document.train_data:
+        source = loader.draw.weights or f"the labels in {loader.draw.balance}"
+        typer.echo(f"  an epoch draws {loader.draw.rows or arrays.rows} of them, by {source}")
     own, told = training.check_split(document, split, volumes, arrays)
     if told is not None:
         typer.echo(f"  {told}")

@@ -46,6 +46,7 @@ class LookAhead:
         claims: Claims,
         orders: Orders,
         *,
+        is_once: bool,
         read_ahead: int | None,
         capacity: int,
         memory: int,
@@ -60,7 +61,7 @@ class LookAhead:
             if read_ahead is None
             else -(-read_ahead // claims.batches_per_slot)
         )
-        self._one_pass = shuffle != "full" and not fits(arrays.bytes, memory)
+        self._one_pass = is_once and not fits(arrays.bytes, memory)
         self.pagein = PageIn(arrays, memory, self._once(shuffle) if self._one_pass else None)
         self._looking = threading.Lock()
         self._next = Claim(-1, 0, Position(0, 0), 0)  # the first claim that was not yet looked ahead to

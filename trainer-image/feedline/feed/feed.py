@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 from numpy.typing import NDArray
 
 from feedline import order
-from feedline.errors import UsageError
+from feedline.errors import DataError, UsageError
 from feedline.feed import slots
 from feedline.feed.arguments import check_arguments, check_reading, integer
 from feedline.feed.claims import Position
@@ -89,6 +89,11 @@ class Feed:
     read_ahead
         Batches, beyond the slots that are being filled, whose rows are brought into memory where they are not; None
         takes two slots, or fewer where they would take more than an eighth of the memory.
+    weights
+        Of each row, at least 0: how often it comes, as a share of them all. Every epoch draws anew, and a row comes as
+        often as its weight says but for one time. None: every row comes once.
+    draws
+        Rows of an epoch where there are weights; None takes as many as there are.
     state
         From `state`, to go on after the last batch that had been handed out.
 
@@ -97,7 +102,7 @@ class Feed:
     UsageError
         An argument is out of range, or `state` belongs to other rows or another order.
     DataError
-        A batch is larger than the data.
+        A batch is larger than the data, or the weights are none.
     """
 
     def __init__(
@@ -116,6 +121,8 @@ class Feed:
         block_rows: int = 0,
         window: int = 0,
         read_ahead: int | None = None,
+        weights: NDArray[Any] | None = None,
+        draws: int | None = None,
         state: dict[str, Any] | None = None,
     ) -> None:
         batch_size, seed, rank, world = map(
@@ -125,7 +132,10 @@ class Feed:
         block_rows, window = map(integer, ("block_rows", "window"), (block_rows, window))
         epochs = None if epochs is None else integer("epochs", epochs)
         read_ahead = None if read_ahead is None else integer("read_ahead", read_ahead)
-        check_arguments(arrays.rows, batch_size, shuffle, seed, epochs, last_batch, rank, world, threads, prefetch)
+        draws = None if draws is None else integer("draws", draws)
+        self._draw = _draw(arrays.rows, weights, draws)
+        rows = arrays.rows if self._draw is None else self._draw.rows
+        check_arguments(rows, batch_size, shuffle, seed, epochs, last_batch, rank, world, threads, prefetch)
         check_reading(shuffle, block_rows, window, read_ahead)
         self.arrays = arrays
         self.batch_size = batch_size
@@ -141,12 +151,14 @@ class Feed:
             "block_rows": block_rows,
             "window": window,
             "read_ahead": read_ahead,
+            "weights": weights,
+            "draws": draws,
         }
         self._shuffle: order.Shuffle | order.Blocks = shuffle
         if shuffle == "block":
             widest = max(array.row_bytes for array in arrays.values())
             self._shuffle = order.Blocks.of(widest, block_rows, window)
-        self.plan = order.Plan(arrays.rows, batch_size, last_batch, rank, world)
+        self.plan = order.Plan(rows, batch_size, last_batch, rank, world)
         self.epochs = epochs
         self.threads = threads or default_threads()
         self._row_bytes = sum(array.row_bytes for array in arrays.values())
@@ -171,7 +183,7 @@ class Feed:
     @property
     def is_in_order(self) -> bool:
         """Whether an epoch is all rows in the order of the files."""
-        return self._shuffle == "none" and len(self) * self.batch_size >= self.plan.rows
+        return self._shuffle == "none" and self._draw is None and len(self) * self.batch_size >= self.plan.rows
 
     def __len__(self) -> int:
         """Return the steps of an epoch."""
@@ -274,6 +286,7 @@ class Feed:
             self.plan,
             self._shuffle,
             seed,
+            self._draw,
             self.epochs,
             self.threads,
             prefetch,
@@ -325,6 +338,8 @@ class Feed:
         arguments = {name: self._arguments[name] for name in names}
         if self.blocks is not None:
             arguments |= {"block_rows": self.blocks.rows, "window": self.blocks.window}
+        if self._draw is not None:
+            arguments["draw"] = self._draw.fingerprint()
         return {
             "order": order.version(self._shuffle),
             "batch_size": self.batch_size,
@@ -392,6 +407,16 @@ class Feed:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.arrays, self.batch_size, self._arguments, self.state())
+
+
+def _draw(rows: int, weights: NDArray[Any] | None, draws: int | None) -> order.Draw | None:
+    if weights is None:
+        if draws is not None:
+            raise UsageError("draws: rows are drawn by weights: give these, too")
+        return None
+    if len(weights) != rows:
+        raise DataError(f"weights: there are {len(weights)} of them for {rows} rows")
+    return order.Draw(weights, rows if draws is None else draws)
 
 
 def _rebuild(arrays: Arrays, batch_size: int, arguments: dict[str, Any], state: dict[str, Any]) -> Feed:

@@ -22,7 +22,7 @@ from feedline.feed.room import require_room
 from feedline.feed.slots import Allocate, Pool, aligned
 from feedline.files import Array, Arrays
 from feedline.limits import memory_bytes
-from feedline.order import Blocks, Plan, Shuffle
+from feedline.order import Blocks, Draw, Plan, Shuffle
 from feedline.paging import Choice
 from feedline.units import size
 
@@ -43,7 +43,7 @@ class Gatherer:
 
     Parameters
     ----------
-    arrays, plan, shuffle, seed, epochs
+    arrays, plan, shuffle, seed, draw, epochs
         What to gather and in which order; `epochs` None goes on for ever.
     threads
         Number of threads, at least 1.
@@ -72,6 +72,7 @@ class Gatherer:
         plan: Plan,
         shuffle: Shuffle | Blocks,
         seed: int,
+        draw: Draw | None,
         epochs: int | None,
         threads: int,
         prefetch: int,
@@ -84,7 +85,7 @@ class Gatherer:
         batch_bytes = sum(aligned(batch_rows * array.row_bytes) for array in arrays.values())
         self.batches_per_slot = max(1, min(SLOT_BYTES // batch_bytes, plan.steps))
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
-        self._claims, self._orders = Claims(plan, self.batches_per_slot, epochs), Orders(plan, shuffle, seed)
+        self._claims, self._orders = Claims(plan, self.batches_per_slot, epochs), Orders(plan, shuffle, seed, draw)
         memory = memory_bytes()
         self._ahead: LookAhead | None = None
         self._take: Take = Array.take
@@ -95,6 +96,8 @@ class Gatherer:
                 shuffle,
                 self._claims,
                 self._orders,
+                # What was drawn may come again.
+                is_once=shuffle != "full" and draw is None,
                 read_ahead=read_ahead,
                 capacity=self.capacity,
                 memory=memory,
@@ -106,6 +109,7 @@ class Gatherer:
         own = {
             f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
             "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
+            "what is drawn for them": 0 if draw is None else 2 * plan.rows * 4 + draw.cumulative.nbytes,
             "rows on their way": self._ahead.bytes_on_the_way if self._ahead else 0,
             "small arrays": self._ahead.pagein.kept_bytes if self._ahead else 0,
         }

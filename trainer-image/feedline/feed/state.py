@@ -34,11 +34,13 @@ def position_of(state: Mapping[str, Any], fingerprint: Mapping[str, Any], steps:
     """
     try:
         epoch, step, theirs, modified = (state[key] for key in ("epoch", "step", "fingerprint", "modified"))
-        differing = [name for name in fingerprint if theirs.get(name) != fingerprint[name]]
+        # Without weights a feed says nothing of a draw.
+        names = dict.fromkeys((*fingerprint, "draw"))
+        differing = [name for name in names if theirs.get(name) != fingerprint.get(name)]
     except (KeyError, TypeError, AttributeError):
         raise UsageError("state: this is no state of a feed") from None
     if differing:
-        told = ", ".join(f"{name} was {theirs.get(name)} and is {fingerprint[name]}" for name in differing)
+        told = ", ".join(f"{name} was {theirs.get(name)} and is {fingerprint.get(name)}" for name in differing)
         raise UsageError(f"state: belongs to another feed: {told}")
     if type(epoch) is not int or type(step) is not int or not 0 <= epoch < 2**64 or not 0 <= step < steps:
         raise UsageError(f"state: epoch {epoch} and step {step} are not in this feed")

@@ -7,6 +7,7 @@ and the reader of YAML for texts of their own.
 from feedline.manifest.document import (
     ArrayRef,
     Checkpoint,
+    DrawRef,
     Loader,
     Manifest,
     Objective,
@@ -22,6 +23,7 @@ from feedline.manifest.yamlread import read_yaml
 __all__ = [
     "ArrayRef",
     "Checkpoint",
+    "DrawRef",
     "Loader",
     "Manifest",
     "ManifestError",

@@ -65,6 +65,15 @@ class Split:
 
 
 @dataclass(frozen=True)
+class DrawRef:
+    """How often rows come: by labels in the array `balance`, or by `weights`, a file; of `rows` an epoch."""
+
+    balance: str | None = None
+    weights: str | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
 class Loader:
     """How rows become batches.
 
@@ -85,6 +94,7 @@ class Loader:
     engine: str
     queue_capacity: int
     queue_min_after_dequeue: int
+    draw: DrawRef | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,7 @@ def frozen(document: dict[str, Any]) -> Manifest:
             prefetch=loader["prefetchBatches"],
             read_ahead=loader.get("readAheadBatches"),
             engine=loader["engine"],
+            draw=DrawRef(**loader["draw"]) if "draw" in loader else None,
             queue_capacity=loader["classic"]["queue"]["capacity"],
             queue_min_after_dequeue=loader["classic"]["queue"]["minAfterDequeue"],
         ),

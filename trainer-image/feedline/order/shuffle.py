@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.order.blocks import BlockOrder, Blocks
+from feedline.order.draw import Draw
 from feedline.order.full import FullOrder
 from feedline.order.permutation import permutation
 
@@ -26,6 +27,19 @@ class Order(Protocol):
         """Return what is to be in memory before places from `start` to `stop`: the rows, or a rank's blocks there."""
 
 
+class _Drawn:
+    """The order of rows that were drawn, in ascending order: that of as many rows, each of which stands for one."""
+
+    def __init__(self, inner: Order, numbers: NDArray[np.unsignedinteger]) -> None:
+        self._inner, self._numbers = inner, numbers
+
+    def rows(self, start: int, stop: int) -> NDArray[np.intp]:
+        return self._numbers[self._inner.rows(start, stop)].astype(np.intp)
+
+    def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
+        return self._numbers[self._inner.unmixed(start, stop, rank, world)].astype(np.intp)
+
+
 def version(shuffle: Shuffle | Blocks) -> int:
     """Return the version of an order: a position that was saved in one of another version has no place in it.
 
@@ -34,8 +48,10 @@ def version(shuffle: Shuffle | Blocks) -> int:
     return 2 if isinstance(shuffle, Blocks) else 1
 
 
-def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int) -> Order:
-    """Return the order of an epoch."""
+def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Draw | None = None) -> Order:
+    """Return the order of an epoch, of as many rows as there are or as are drawn."""
+    if draw is not None:
+        return _Drawn(order(rows, shuffle, seed, epoch), draw.numbers(seed, epoch))
     if isinstance(shuffle, Blocks):
         return BlockOrder(rows, seed, epoch, shuffle)
     return FullOrder(permutation(rows, seed, epoch) if shuffle == "full" else None)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from numpy.typing import NDArray
+
 from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import Feed
 from feedline.files import Arrays, Format, Residency, Rows, Stored, Window, open_arrays
 from feedline.limits import default_threads, memory_bytes
-from feedline.manifest import Manifest, Split, folder_of
-from feedline.order import Blocks, LastBatch, Plan, Shuffle, share
+from feedline.manifest import DrawRef, Manifest, Split, folder_of
+from feedline.order import Blocks, LastBatch, Plan, Shuffle, balanced, share
 from feedline.order import price as price_of
 from feedline.ranks import ALONE, Place
 from feedline.training.ranks_folder import RanksFolder
@@ -138,7 +140,7 @@ def check_split(manifest: Manifest, split: Split, volumes: Volumes, arrays: Arra
     resources = manifest.document["spec"]["resources"]
     processes, world = resources["processes"], resources["nodes"] * resources["processes"]
     place = Place(0, world, 0, processes) if split is manifest.train_data else ALONE
-    with _feed(manifest, split, arrays, place) as feed:
+    with _feed(manifest, split, volumes, arrays, place) as feed:
         own = feed.require_room() * processes if manifest.loader.engine == "Feed" else 0
         return own, None if feed.blocks is None else price(manifest, arrays, feed.blocks)
 
@@ -189,19 +191,49 @@ def _source(
 ) -> Source:
     arrays = open_split(manifest, split, volumes, place, rows)
     # The feed checks its arguments, so that every engine answers a batch that is too large alike.
-    feed = _feed(manifest, split, arrays, place, batch_size)
+    feed = _feed(manifest, split, volumes, arrays, place, batch_size)
     if manifest.loader.engine == "Feed":
         return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
     shuffle: Shuffle = "none" if split is not manifest.train_data else cast("Shuffle", manifest.loader.shuffle)
     return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
 
 
+def _weights(draw: DrawRef, split: Split, volumes: Volumes, arrays: Arrays) -> NDArray[Any]:
+    """Return the weight of each row.
+
+    Raises
+    ------
+    DataError
+        There is not one number or label for each row.
+    """
+    if draw.balance is None:
+        path = _path(str(draw.weights), volumes)
+        array = open_arrays({"weights": path}, rows_of(split, volumes))["weights"]
+        told, kinds = str(path), "biuf"
+    else:
+        array, told, kinds = arrays[draw.balance], f"loader.draw.balance: {draw.balance}", "biuSU"
+    # Before all of it is read.
+    if array.row_shape or array.dtype.kind not in kinds:
+        wanted = "one number" if draw.balance is None else "one whole number or text"
+        raise DataError(
+            f"{told}: must have {wanted} for each row (got {array.dtype.str}, rows of shape {list(array.row_shape)})"
+        )
+    values = array.read(0, array.rows)
+    return values if draw.balance is None else balanced(values)
+
+
 def _feed(
-    manifest: Manifest, split: Split, arrays: Arrays, place: Place = ALONE, batch_size: int | None = None
+    manifest: Manifest,
+    split: Split,
+    volumes: Volumes,
+    arrays: Arrays,
+    place: Place = ALONE,
+    batch_size: int | None = None,
 ) -> Feed:
     """Return the feed of a split; validation is unshuffled, and with all its rows."""
     loader = manifest.loader
     is_train = split is manifest.train_data
+    draw = loader.draw if is_train else None
     shuffle = cast("Shuffle", loader.shuffle) if is_train else "none"
     return Feed(
         arrays,
@@ -219,6 +251,8 @@ def _feed(
         block_rows=loader.block_rows if shuffle == "block" else 0,
         window=loader.window if shuffle == "block" else 0,
         read_ahead=loader.read_ahead,
+        weights=None if draw is None else _weights(draw, split, volumes, arrays),
+        draws=None if draw is None else draw.rows,
     )
 
 
