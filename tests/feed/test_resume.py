@@ -240,7 +240,7 @@ def test_a_state_of_other_rows_is_refused(save, rows, told):
 def test_a_state_of_another_version_of_the_order_is_refused(unbroken, monkeypatch):
     _, make = unbroken
     state = make().state()
-    monkeypatch.setattr(order, "version", lambda shuffle: 2)
+    monkeypatch.setattr(order, "version", lambda shuffle, rows: 2)
     with pytest.raises(UsageError, match="order was 1 and is 2"):
         make(state=state)
 

@@ -83,7 +83,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("arguments", "expected"), GOLDEN.values(), ids=GOLDEN)
 def test_orders_are_the_same_with_every_release(arguments, expected):
-    assert order.version(arguments[1]) == 2
+    assert order.version(arguments[1], arguments[0]) == 2
     assert drawn(*arguments).tolist() == expected
 
 

@@ -341,7 +341,7 @@ class Feed:
         if self._draw is not None:
             arguments["draw"] = self._draw.fingerprint()
         return {
-            "order": order.version(self._shuffle),
+            "order": order.version(self._shuffle, self.plan.rows),
             "batch_size": self.batch_size,
             **arguments,
             **self.arrays.fingerprint(),

@@ -22,7 +22,7 @@ from feedline.feed.room import require_room
 from feedline.feed.slots import Allocate, Pool, aligned
 from feedline.files import Array, Arrays
 from feedline.limits import memory_bytes
-from feedline.order import Blocks, Draw, Plan, Shuffle
+from feedline.order import Blocks, Draw, Plan, Shuffle, is_computed
 from feedline.paging import Choice
 from feedline.units import size
 
@@ -108,7 +108,7 @@ class Gatherer:
         slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
         own = {
             f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
-            "two orders": 0 if shuffle == "none" else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
+            "two orders": 0 if is_computed(shuffle, plan.rows) else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
             "what is drawn for them": 0 if draw is None else 2 * plan.rows * 4 + draw.cumulative.nbytes,
             "rows on their way": self._ahead.bytes_on_the_way if self._ahead else 0,
             "small arrays": self._ahead.pagein.kept_bytes if self._ahead else 0,

@@ -10,6 +10,19 @@ from feedline.order.draw import Draw, balanced
 from feedline.order.mixing import price
 from feedline.order.plan import LastBatch, Plan
 from feedline.order.shares import share
-from feedline.order.shuffle import Order, Shuffle, order, version
+from feedline.order.shuffle import Order, Shuffle, is_computed, order, version
 
-__all__ = ["Blocks", "Draw", "LastBatch", "Order", "Plan", "Shuffle", "balanced", "order", "price", "share", "version"]
+__all__ = [
+    "Blocks",
+    "Draw",
+    "LastBatch",
+    "Order",
+    "Plan",
+    "Shuffle",
+    "balanced",
+    "is_computed",
+    "order",
+    "price",
+    "share",
+    "version",
+]

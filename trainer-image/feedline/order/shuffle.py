@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from feedline.order.blocks import BlockOrder, Blocks
 from feedline.order.draw import Draw
 from feedline.order.full import FullOrder
+from feedline.order.keyed import FEWEST_ROWS, KeyedOrder
 from feedline.order.permutation import permutation
 
 Shuffle = Literal["full", "block", "none"]
@@ -40,12 +41,20 @@ class _Drawn:
         return self._numbers[self._inner.unmixed(start, stop, rank, world)].astype(np.intp)
 
 
-def version(shuffle: Shuffle | Blocks) -> int:
+def version(shuffle: Shuffle | Blocks, rows: int) -> int:
     """Return the version of an order: a position that was saved in one of another version has no place in it.
 
-    Block shuffle has its second: in the first every batch was of one window, which each rank had to read whole.
+    Block shuffle has its second: in the first every batch was of one window, which each rank had to read whole. A full
+    shuffle of more than 2**26 rows has its third, which takes no memory.
     """
-    return 2 if isinstance(shuffle, Blocks) else 1
+    if isinstance(shuffle, Blocks):
+        return 2
+    return 3 if is_computed(shuffle, rows) and shuffle == "full" else 1
+
+
+def is_computed(shuffle: Shuffle | Blocks, rows: int) -> bool:
+    """Return whether an order takes no memory."""
+    return shuffle == "none" or (shuffle == "full" and rows >= FEWEST_ROWS)
 
 
 def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Draw | None = None) -> Order:
@@ -54,4 +63,6 @@ def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Dra
         return _Drawn(order(rows, shuffle, seed, epoch), draw.numbers(seed, epoch))
     if isinstance(shuffle, Blocks):
         return BlockOrder(rows, seed, epoch, shuffle)
+    if shuffle == "full" and rows >= FEWEST_ROWS:
+        return KeyedOrder(rows, seed, epoch)
     return FullOrder(permutation(rows, seed, epoch) if shuffle == "full" else None)
