@@ -224,8 +224,23 @@ def train(run):
 )  # fmt: skip
 def test_what_a_worker_raises_keeps_its_exit_code_and_its_words(run, row, exit_code, message):
     code, report = run(own_loader(row))
-    assert code == exit_code
+    assert code == exit_code, report["message"]
     assert report["message"].startswith(message)
+
+
+def test_a_worker_that_ends_while_the_error_of_another_is_on_its_way_is_no_fault_of_ours(project):
+    (project.folder / "own.py").write_text("def train(run):\n    raise ValueError('a shape is wrong')\n")
+    # torch's handler of SIGCHLD, at a moment that a test cannot meet.
+    late = """
+from feedline.training import execution
+def late():
+    raise RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 3. Details are lost.")
+execution.forget_children = late
+"""
+    arguments = ("pipeline.yaml", "--volume", f"data={project.data}", "--set", "spec.train.entrypoint=own:train")
+    ended = project.command("run", *arguments, before=late)
+    assert ended.code == 70, ended.errors
+    assert "fault of feedline" not in ended.errors
 
 
 PROGRAM = """

@@ -155,6 +155,13 @@ def _run_function(
 def _raised_by(function: Function, run: Run) -> BaseException | None:
     """Return what a user's function raises: whatever it is, it ends in the report."""
     try:
+        return _first_raised_by(function, run)
+    except BaseException as another:  # noqa: BLE001 - for a second child's death, while the first error was handled
+        return another.__context__ or another
+
+
+def _first_raised_by(function: Function, run: Run) -> BaseException | None:
+    try:
         function(run)
     except SystemExit as exit_request:
         if exit_request.code not in (None, 0):
