@@ -13,9 +13,9 @@ def computed(monkeypatch):
     """Return a list of the epochs whose order was computed, in turn."""
     epochs = []
 
-    def counted(rows, shuffle, seed, epoch):
+    def counted(rows, shuffle, seed, epoch, draw):
         epochs.append(epoch)
-        return order(rows, shuffle, seed, epoch)
+        return order(rows, shuffle, seed, epoch, draw)
 
     monkeypatch.setattr(orders, "order", counted)
     return epochs
