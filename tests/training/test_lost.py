@@ -232,10 +232,9 @@ def test_a_worker_that_ends_while_the_error_of_another_is_on_its_way_is_no_fault
     (project.folder / "own.py").write_text("def train(run):\n    raise ValueError('a shape is wrong')\n")
     # torch's handler of SIGCHLD, at a moment that a test cannot meet.
     late = """
-from feedline.training import execution
-def late():
-    raise RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 3. Details are lost.")
-execution.forget_children = late
+from unittest.mock import patch
+late = RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 3. Details are lost.")
+stack.enter_context(patch("feedline.training.execution.forget_children", side_effect=late))
 """
     arguments = ("pipeline.yaml", "--volume", f"data={project.data}", "--set", "spec.train.entrypoint=own:train")
     ended = project.command("run", *arguments, before=late)
