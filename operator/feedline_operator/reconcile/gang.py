@@ -54,7 +54,7 @@ def update(
             current = {"index": attempts[0]["index"] + 1 if attempts else 1, "members": []}
             attempts.insert(0, current)
         others = _successors(current, fresh, pods, nodes)
-        current["members"] = [*current["members"], *(uid for uid in _uids(fresh) if uid not in _uids(others))]
+        current["members"] = [*current["members"], *_uids(pod for pod in fresh if pod not in others)]
         _describe(current, pods, now, is_leaving=is_leaving)
         if not others or "endTime" not in current:
             break

@@ -117,12 +117,14 @@ class Array:
         self.mapped: list[Mapped] = []
         self._parts: list[NDArray[np.uint8]] = []
         parts = list(_parts(files, used.start, used.stop))
+        self._bytes = sum(part.bytes for part in parts)
         if memory is None:
             self.mapped = parts
         elif used.numbers is None:
             self._parts = _in_memory(memory, name, parts)
         else:
             self._index, self._parts = None, [_chosen_in_memory(memory, Array(name, files, used))]
+            self._bytes = self._parts[0].nbytes
         self.is_mapped = all(part.file.rows is not None for part in self.mapped)
         if self.is_mapped:
             self._parts += [
@@ -131,9 +133,6 @@ class Array:
         sizes = [part.length for part in self.mapped] or [len(part) for part in self._parts]
         self._starts = np.cumsum([0, *sizes[:-1]])
         self.is_dense = self._index is None and all(part.file.header.is_dense for part in parts)
-        self._bytes = (
-            sum(part.bytes for part in parts) if self.mapped or used.numbers is None else self._parts[0].nbytes
-        )
         self._scratch = threading.local()
 
     @property

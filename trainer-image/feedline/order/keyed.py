@@ -17,8 +17,11 @@ FEWEST_ROWS: Final = 2**26 + 1
 _ROUNDS: Final = 8
 _STREAM: Final = 2**41
 # Of the finalizer of splitmix64, by which every bit of a number changes half of the others (Steele and others, 2014).
-_MULTIPLIERS: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFTS: Final = (np.uint64(30), np.uint64(27), np.uint64(31))
+_MIXING: Final = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT: Final = np.uint64(31)
 
 
 class KeyedOrder:
@@ -67,8 +70,8 @@ class KeyedOrder:
 
 def _mixed(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
     mixed = numbers + key
-    for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
+    for shift, multiplier in _MIXING:
         mixed ^= mixed >> shift
         mixed *= multiplier
-    mixed ^= mixed >> _SHIFTS[-1]
+    mixed ^= mixed >> _LAST_SHIFT
     return mixed

@@ -49,12 +49,16 @@ def version(shuffle: Shuffle | Blocks, rows: int) -> int:
     """
     if isinstance(shuffle, Blocks):
         return 2
-    return 3 if is_computed(shuffle, rows) and shuffle == "full" else 1
+    return 3 if _is_keyed(shuffle, rows) else 1
 
 
 def is_computed(shuffle: Shuffle | Blocks, rows: int) -> bool:
     """Return whether an order takes no memory."""
-    return shuffle == "none" or (shuffle == "full" and rows >= FEWEST_ROWS)
+    return shuffle == "none" or _is_keyed(shuffle, rows)
+
+
+def _is_keyed(shuffle: Shuffle | Blocks, rows: int) -> bool:
+    return shuffle == "full" and rows >= FEWEST_ROWS
 
 
 def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Draw | None = None) -> Order:
@@ -63,6 +67,6 @@ def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Dra
         return _Drawn(order(rows, shuffle, seed, epoch), draw.numbers(seed, epoch))
     if isinstance(shuffle, Blocks):
         return BlockOrder(rows, seed, epoch, shuffle)
-    if shuffle == "full" and rows >= FEWEST_ROWS:
+    if _is_keyed(shuffle, rows):
         return KeyedOrder(rows, seed, epoch)
     return FullOrder(permutation(rows, seed, epoch) if shuffle == "full" else None)
