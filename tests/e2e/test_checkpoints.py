@@ -139,7 +139,10 @@ def test_a_training_that_is_disturbed_ends_as_one_that_is_not(start, becomes, pi
     cluster.kubectl(*patch, '{"spec":{"suspend":true}}')
     becomes(disturbed, "Suspended")
     eventually(lambda: pipeline(disturbed)["conditions"]["Suspended"]["reason"] == "Suspended", "the Job is gone", 60)
-    suspended = pipeline(disturbed)
+    # Its pod may still be about to end.
+    suspended = eventually(
+        lambda: "endTime" in newest(found := pipeline(disturbed)) and found, "the status tells how the pod ended", 60
+    )
     assert newest(suspended)["exitCode"] == 128 + signal.SIGTERM
     cluster.kubectl(*patch, '{"spec":{"suspend":false}}')
     found = goes_on(3)

@@ -88,10 +88,13 @@ def test_suspend_frees_the_node_and_resume_trains_again(submit, becomes, pipelin
     cluster.kubectl(*patch, '{"spec":{"suspend":true}}')
     becomes(name, "Suspended")
     eventually(lambda: not cluster.get("pods", "-n", namespace)["items"], "the pod is gone", 60)
-    suspended = becomes(name, "Suspended")
-    assert suspended["status"]["activeSeconds"] > 0
-    (attempt,) = suspended["status"]["attempts"]
+    (attempt,) = eventually(
+        lambda: (found := pipeline(name)["status"]["attempts"]) and "endTime" in found[0] and found,
+        "the status tells how the pod ended",
+        60,
+    )
     assert attempt["exitCode"] == 143
+    assert becomes(name, "Suspended")["status"]["activeSeconds"] > 0
     cluster.kubectl(*patch, '{"spec":{"suspend":false}}')
     assert becomes(name, "Running")["status"]["attempts"][0]["index"] == 2
     cluster.kubectl("delete", "tp", name, "-n", namespace)

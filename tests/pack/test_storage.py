@@ -207,11 +207,11 @@ def parquet_of(path, rows):
 @pytest.mark.parametrize("make", [csv_of, parquet_of])
 def test_memory_does_not_grow_with_the_source(tmp_path, make):
     # The small one is large enough for all that is read ahead, which is more where who takes it is slow.
-    small, large = make(tmp_path / "small", 200_000), make(tmp_path / "large", 600_000)
+    small, large = make(tmp_path / "small", 200_000), make(tmp_path / "large", 1_000_000)
     done = python(GROWTH, small, large, tmp_path / "a", tmp_path / "b")
 
     assert done.returncode == 0, done.stderr
     outputs = [(tmp_path / name / "features.npy").stat().st_size for name in ("a", "b")]
     more = outputs[1] - outputs[0]
-    assert more > 99_000_000
+    assert more > 198_000_000
     assert int(done.stdout) * 1024 < more / 3  # some blocks are in several threads' hands
