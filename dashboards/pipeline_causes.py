@@ -55,6 +55,7 @@ def data() -> list[model.Panel]:
 def loader() -> list[model.Panel]:
     """Return what the feed's threads do, and how the trainer started."""
     busy = f"sum {BY_PIPELINE} (rate(feedline_trainer_gather_busy_seconds_total{where(PIPELINE)}[{RATE}]))"
+    transforming = f"sum {BY_PIPELINE} (rate(feedline_trainer_transform_seconds_total{where(PIPELINE)}[{RATE}]))"
     threads = f"max {BY_PIPELINE} (feedline_trainer_loader_threads{where(PIPELINE)})"
 
     def stage(name: str) -> Query:
@@ -68,8 +69,10 @@ def loader() -> list[model.Panel]:
         lines(
             "Gather threads busy",
             Query(f"{busy} / ({threads} > 0)", "busy"),
-            description="The share of the time in which the feed's threads copy rows. Near 100 %: more loader.threads, "
-            "and the CPUs for them, may help. Low while batches are missing: they wait for pages.",
+            Query(f"{transforming} / ({threads} > 0)", "of it in transforms"),
+            description="The share of the time in which the feed's threads work: copy rows, and transform them. Near "
+            "100 %: more loader.threads, and the CPUs for them, may help. Low while batches are missing: they wait for "
+            "pages.",
             unit=units.PercentUnit,
             no_value=_NO_FEED,
             top=1.0,

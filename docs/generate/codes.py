@@ -89,6 +89,7 @@ CAUSES = {
     Cause.CPU: "Filling batches takes more CPU than there is, or a classic engine does.",
     Cause.SMALL_BATCHES: "Handing a batch over takes longer than filling it.",
     Cause.TRANSFER: "Copies to the device are slower than the feed.",
+    Cause.TRANSFORM: "Transforms of the rows take most of the feed's time.",
     Cause.UNKNOWN: "The evidence names no cause, or the time cannot be seen behind the loader.",
 }
 

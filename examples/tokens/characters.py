@@ -26,8 +26,7 @@ def train(run: feedline.Run) -> None:
     run.checkpoint(model=model, optimizer=optimizer)
 
     def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        # Tokens come as they lie in the file, and torch wants int64 for an index.
-        return nn.functional.cross_entropy(model(batch["context"].long()), batch["following"].long())
+        return nn.functional.cross_entropy(model(batch["context"]), batch["following"])
 
     for _ in run.epochs():
         for batch in run.train:

@@ -27,7 +27,11 @@ MAX_REPORT_BYTES: Final = 16 * 1024
 MAX_MESSAGE_CHARACTERS: Final = 1024
 _MAX_INTEGER: Final = 2**63 - 1
 # As in the CRD, which would refuse the whole status for one field beyond them.
-_MAX_INTEGERS: Final = {"exitCode": 255, "waitPermille": 1000, "othersPermille": 1000, "everySeconds": 2**31 - 1}
+_MAX_INTEGERS: Final = {
+    "exitCode": 255,
+    **dict.fromkeys(("waitPermille", "othersPermille", "transformPermille"), 1000),
+    "everySeconds": 2**31 - 1,
+}
 _TIMES: Final = frozenset({"observedTime", "time", "failingSince"})
 _NUMBERS: Final = frozenset({"value", "best"})
 _MAX_CHARACTERS: Final = {

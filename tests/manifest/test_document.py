@@ -40,6 +40,7 @@ def test_a_file_becomes_a_manifest(digits):
     assert manifest.train == Train(
         entrypoint="feedline.models:train",
         command=(),
+        transform=None,
         parameters={"learningRate": 0.001, "layers": 2, "name": "a", "wide": True},
         seed=3,
         epochs=5,

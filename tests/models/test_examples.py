@@ -15,7 +15,7 @@ READMES = sorted(ROOT.glob("examples/*/README.md"))
 
 
 # What each of them must reach on rows that it has not seen: the least accuracy, or the greatest loss.
-LEARNED = {"digits": 0.93, "own-model": 0.93, "tokens": -2.3}
+LEARNED = {"augment": 0.93, "digits": 0.93, "folds": 0.93, "own-model": 0.93, "series": -0.1, "tokens": -2.3}
 
 
 def commands(readme, program="feedline"):

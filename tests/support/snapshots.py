@@ -11,6 +11,7 @@ from feedline.paging.limits import Limits
 from feedline.training.collector import RunCollector
 from feedline.training.snapshot import Faults, Snapshot, SplitSnapshot
 from feedline.training.timeline import Timeline
+from feedline.transforms import Spent
 
 TOLD = SimpleNamespace(
     state="training", process_started=1.0, imported=2.0, opened=3.0, last_step_time=4.0, learning_rate=None
@@ -58,6 +59,8 @@ def a_run(
         bytes=800 * len(batches),
         wait_seconds=timeline.waits.total,
         gather_busy_seconds=4.0,
+        transform_seconds=0.0,
+        functions=Spent(),
         gathered_rows=8 * len(batches),
         threads=2,
         fetch_seconds=(0.0, 0.0, 0.0),

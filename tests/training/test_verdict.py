@@ -6,6 +6,7 @@ import pytest
 
 from feedline.contract import Cause
 from feedline.training.verdict import Evidence, in_words, judge
+from feedline.transforms import Spent
 from feedline.units import rate, size
 
 # Waits half of the time; the feed's one thread on two CPUs is slower than the model; the data fit into memory.
@@ -26,10 +27,14 @@ WAITING = Evidence(
     memory_bytes=8 * 10**9,
     threads=1,
     cpus=2.0,
+    transform_permille=0,
+    functions=Spent(),
     engine="Feed",
     in_memory=False,
     on_accelerator=False,
 )
+# Of two threads of which one at a time is on a CPU, in a function of which each waits for the other.
+TURNS = {"transform_permille": 800, "threads": 2, "functions": Spent(10.0, 4.8, 5.0)}
 SMALL = {"batch_bytes": 1000, "wait_seconds": 1e-4}
 FAST_FEED = {"feed_rate": 2501.0}
 TOO_LARGE = {"data_bytes": 7 * 10**9}
@@ -106,6 +111,33 @@ MORE_MEMORY = "do not fit into memory (7.0 GB of 8.0 GB): give more memory or a 
         pytest.param({**SMALL, "wait_seconds": 2e-4}, "Cpu", "Raise", id="small batches come late"),
         pytest.param({**SMALL, "batch_bytes": 1 << 16}, "Cpu", "Raise", id="batches of 64 KiB are not small"),
         pytest.param({**FAST_FEED, "on_accelerator": True}, "Transfer", "smaller dtype", id="copies are slow"),
+        pytest.param(
+            TURNS,
+            "Transform",
+            "80 % of the feed's time goes into transforms, and the function holds the interpreter, so that its 2 threads "
+            "take turns: call NumPy on whole batches",
+            id="a function that holds the interpreter",
+        ),
+        pytest.param(
+            {**TURNS, "functions": Spent(10.0, 1.0, 8.5)},
+            "Transform",
+            "raise resources.cpu",
+            id="one that waits for files",
+        ),
+        pytest.param(
+            {**TURNS, "functions": Spent(10.0, 9.0, 0.2)},
+            "Transform",
+            "raise resources.cpu",
+            id="one that holds nothing",
+        ),
+        pytest.param(
+            {"transform_permille": 500},
+            "Transform",
+            "50 % of the feed's time goes into transforms: raise loader.threads from 1 to 2.",
+            id="transforms on one of two CPUs",
+        ),
+        pytest.param({**TURNS, "transform_permille": 499}, "Cpu", "raise resources.cpu", id="less than half of it"),
+        pytest.param({**TURNS, **FROM_DISK}, "Disk", MORE_MEMORY, id="transforms of rows that come from the disk"),
         pytest.param(FAST_FEED, "Unknown", "other load on the CPUs", id="the feed is fast, yet the loop waits"),
     ],
 )

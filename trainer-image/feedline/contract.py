@@ -139,6 +139,7 @@ class Cause(StrEnum):
     CPU = "Cpu"
     SMALL_BATCHES = "SmallBatches"
     TRANSFER = "Transfer"
+    TRANSFORM = "Transform"
     UNKNOWN = "Unknown"
 
 
@@ -217,6 +218,7 @@ class Report(TypedDict, total=False):
     waitPermille: int
     feedSamplesPerSecond: int
     modelSamplesPerSecond: int
+    transformPermille: int
     fetchMicros: Percentiles
     stepMicros: Percentiles
     firstBatchMillis: int

@@ -40,7 +40,7 @@ def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | No
         A name for one array, a list of names for a dict of them; weights are Keras' sample weights.
     """
     native = native_batches(feed)
-    pick = picker([inputs, targets, weights], feed.arrays)
+    pick = picker([inputs, targets, weights], feed.element_spec)
     return Dataset(lambda: iter(native), len(feed), pick, feed.batch_size, is_in_order=feed.is_in_order)
 
 

@@ -52,9 +52,9 @@ def batches(feed: Feed, device: str | torch.device | None = None) -> "Batches":
         for batch in feedline.pytorch.batches(feed, device="cuda"):
             loss = loss_of(model(batch["features"]), batch["labels"])
 
-    A batch is a dict of tensors ``[batch_size, *row_shape]`` of the dtypes in the files, on `device`. Arrays that
-    torch has no type for (strings, dates) stay ndarrays. A `DataLoader`, where something insists on one, needs no other
-    argument than ``batch_size=None``: the feed's threads do the work.
+    A batch is a dict of tensors ``[batch_size, *row_shape]`` of the dtypes in `feed.element_spec`, on `device`. Arrays
+    that torch has no type for (strings, dates) stay ndarrays. A `DataLoader`, where something insists on one, needs no
+    other argument than ``batch_size=None``: the feed's threads do the work.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _refuse_what_is_ahead(batches: Batches, frame: FrameType | None) -> None:
 
 
 def _converter(feed: Feed) -> Callable[[tuple[NDArray[Any], ...]], Iterable[tuple[Any, ...]]]:
-    shares = [_is_torch_type(array.dtype) for array in feed.arrays.values()]
+    shares = [_is_torch_type(spec.dtype) for spec in feed.element_spec.values()]
 
     def convert(views: tuple[NDArray[Any], ...]) -> Iterable[tuple[Any, ...]]:
         columns = (map(torch.from_numpy, view) if ours else view for view, ours in zip(views, shares, strict=True))

@@ -26,8 +26,8 @@ def batches(feed: Feed) -> "Batches":
         for batch in feedline.tensorflow.batches(feed):
             train_step(batch["features"], batch["labels"])
 
-    A batch is a dict of eager tensors ``[batch_size, *row_shape]`` of the dtypes in the files. Arrays that TensorFlow
-    has no type for (strings, dates) become `tf.string`, which is a copy.
+    A batch is a dict of eager tensors ``[batch_size, *row_shape]`` of the dtypes in `feed.element_spec`.
+    Arrays that TensorFlow has no type for (strings, dates) become `tf.string`, which is a copy.
     """
     return Batches(feed)
 
@@ -62,10 +62,11 @@ def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | No
     inputs, targets, weights
         A name for one array, a list of names for a dict of them; with `weights`, elements are triples.
     """
-    pick = picker([inputs, targets, weights], feed.arrays)
+    pick = picker([inputs, targets, weights], feed.element_spec)
     rows = feed.plan.local_batch_size if feed.plan.rows % feed.batch_size == 0 or _drops(feed) else None
     specs = {
-        name: tf.TensorSpec([rows, *array.row_shape], _tensor_type(array.dtype)) for name, array in feed.arrays.items()
+        name: tf.TensorSpec([rows, *spec.row_shape], _tensor_type(spec.dtype))
+        for name, spec in feed.element_spec.items()
     }
     is_cut_short = False
 
@@ -74,7 +75,7 @@ def dataset(feed: Feed, inputs: Columns, targets: Columns, weights: Columns | No
         if is_cut_short:
             is_cut_short = False
             return
-        strings = [name for name, array in feed.arrays.items() if not _is_tensor_type(array.dtype)]
+        strings = [name for name, spec in feed.element_spec.items() if not _is_tensor_type(spec.dtype)]
         given = 0
         for batch in feed:
             given += 1
@@ -177,7 +178,7 @@ def _drops(feed: Feed) -> bool:
 
 
 def _converter(feed: Feed) -> Callable[[tuple[NDArray[Any], ...]], Iterable[tuple[Any, ...]]]:
-    shares = [_is_tensor_type(array.dtype) for array in feed.arrays.values()]
+    shares = [_is_tensor_type(spec.dtype) for spec in feed.element_spec.values()]
 
     def convert(views: tuple[NDArray[Any], ...]) -> Iterable[tuple[Any, ...]]:
         # Text is copied for all batches of a slot at once: a copy costs its call rather than its bytes.

@@ -21,6 +21,7 @@ from feedline.cli.logs import logs
 from feedline.cli.pack import pack
 from feedline.cli.run import run
 from feedline.cli.split import split
+from feedline.cli.stats import stats
 from feedline.cli.status import status
 from feedline.cli.stop import stop
 from feedline.cli.submit import submit
@@ -55,7 +56,7 @@ app = typer.Typer(
     """,
 )
 for _panel, _commands in (
-    ("Here", (run, compare, check, checkpoints, bench, pack, split, version)),
+    ("Here", (run, compare, check, checkpoints, bench, pack, split, stats, version)),
     ("In a cluster", (submit, status, why, logs, stop, delete)),
 ):
     for _command in _commands:

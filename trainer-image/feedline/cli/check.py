@@ -45,7 +45,7 @@ def check(
     from feedline import training
 
     training.require_backend(document.backend)
-    _tell_of_entrypoint(document, file)
+    _tell_of_functions(document, file)
     if volume is None and document.volumes:
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
@@ -119,18 +119,19 @@ def _tell_of_checkpoints(document: "Manifest", output: Path) -> int:
     return newest.bytes
 
 
-def _tell_of_entrypoint(document: "Manifest", file: Path) -> None:
-    """Warn of a training function whose module is not here; it is not imported, for that runs what is in it.
+def _tell_of_functions(document: "Manifest", file: Path) -> None:
+    """Warn of a function whose module is not here; it is not imported, for that runs what is in it.
 
     No more than a warning: in a cluster it may come from `spec.train.source` or an image.
     """
-    module = (document.train.entrypoint or "").partition(":")[0].partition(".")[0]
     folders = [str(file.resolve().parent), str(Path.cwd()), *sys.path]
-    if module and PathFinder.find_spec(module, folders) is None and find_spec(module) is None:
-        typer.echo(
-            f"warning: spec.train.entrypoint: there is no module {module} beside {file}, here, or on the import path; "
-            "a run needs it"
-        )
+    for field, name in (("entrypoint", document.train.entrypoint), ("transform", document.train.transform)):
+        module = (name or "").partition(":")[0].partition(".")[0]
+        if module and PathFinder.find_spec(module, folders) is None and find_spec(module) is None:
+            typer.echo(
+                f"warning: spec.train.{field}: there is no module {module} beside {file}, here, or on the import path; "
+                "a run needs it"
+            )
 
 
 def _describe(

@@ -94,14 +94,17 @@ def _cells(document: "Manifest", chosen: list[str]) -> list["Cell"]:
     arrays = [array for split in splits for array in split.arrays]
     many_files = any("*" in array.path for array in arrays)
     others = not all(array.is_npy for array in arrays)
+    transforms = bool(document.transforms) or document.train.transform is not None
     chooses = document.loader.draw is not None or any(split.index is not None for split in splits)
     if document.loader.shuffle == "block":
         typer.echo("the classic engines know no block shuffle, and are left out")
     elif chooses:
         typer.echo("the classic engines take every row once, and are left out")
+    elif transforms:
+        typer.echo("the classic engines hand rows out as they are stored, and are left out")
     elif many_files or others:
         typer.echo("the classic engines read one .npy file for each array, and are left out")
-    one_engine = many_files or others or chooses or document.loader.shuffle == "block"
+    one_engine = many_files or others or chooses or transforms or document.loader.shuffle == "block"
     return [
         Cell(backend, engine, residency)
         for backend in backends

@@ -204,6 +204,7 @@ def _short(folder: str) -> str:
 _LIMITS = (
     ("the disk's rows at random", "diskRandomLimitPermille"),
     ("the disk's rows in order", "diskSequentialLimitPermille"),
+    ("the feed's time in transforms", "transformPermille"),
 )
 
 

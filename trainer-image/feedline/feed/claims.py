@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from feedline.order import Plan
+from feedline.transforms import Spent
 
 
 class Position(NamedTuple):
@@ -21,6 +22,8 @@ class Work(NamedTuple):
     rows: int = 0
     minor_faults: int = 0
     major_faults: int = 0
+    transform_seconds: float = 0.0
+    functions: Spent = Spent()
 
     def plus(self, other: "Work") -> "Work":
         """Return both together."""
@@ -29,6 +32,8 @@ class Work(NamedTuple):
             self.rows + other.rows,
             self.minor_faults + other.minor_faults,
             self.major_faults + other.major_faults,
+            self.transform_seconds + other.transform_seconds,
+            self.functions.plus(other.functions),
         )
 
 
@@ -47,6 +52,13 @@ class Slot(NamedTuple):
     claim: Claim
     views: tuple[NDArray[Any], ...]
     work: Work
+
+
+class Failed(NamedTuple):
+    """What came in place of the batches of a claim."""
+
+    claim: Claim
+    error: BaseException
 
 
 class Claims:

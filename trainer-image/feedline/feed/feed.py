@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Self
 
 from numpy.typing import NDArray
@@ -21,14 +21,19 @@ from feedline.feed import slots
 from feedline.feed.arguments import check_arguments, check_reading, integer
 from feedline.feed.claims import Position
 from feedline.feed.durations import Durations
+from feedline.feed.filling import sample
 from feedline.feed.gather import Gatherer
 from feedline.feed.state import position_of, state_of
 from feedline.feed.stats import FeedStats
 from feedline.files import Arrays
 from feedline.limits import default_threads
+from feedline.transforms import ArraySpec, Chain, Function, Spent, Transform
 
 Convert = Callable[[tuple[NDArray[Any], ...]], Iterable[tuple[Any, ...]]]
 """Turns the arrays of a slot, each ``[batches, batch_size, *row_shape]``, into a tuple for each batch."""
+
+
+_TRIED_ROWS = 2
 
 
 class _Place(NamedTuple):
@@ -94,15 +99,29 @@ class Feed:
         often as its weight says but for one time. None: every row comes once.
     draws
         Rows of an epoch where there are weights; None takes as many as there are.
+    transforms
+        What becomes of rows, one after the other, in the feed's threads: `feedline.Cast` and its like, and functions
+        ``(batch, context) -> batch`` of a dict of ndarrays and a `feedline.Context`, which are tried with two rows at
+        once. What a function returns has as many rows, and the same names, dtypes and shapes in every batch.
+    is_training
+        What functions are told of the batches.
     state
         From `state`, to go on after the last batch that had been handed out.
+
+    Attributes
+    ----------
+    element_spec
+        Dtype and row shape of each array of a batch, by name.
 
     Raises
     ------
     UsageError
-        An argument is out of range, or `state` belongs to other rows or another order.
+        An argument is out of range, a transform does not take the rows, or `state` belongs to other rows or another
+        order.
     DataError
         A batch is larger than the data, or the weights are none.
+    UserFunctionError
+        A function returns no batch; what it raises is raised.
     """
 
     def __init__(
@@ -123,6 +142,8 @@ class Feed:
         read_ahead: int | None = None,
         weights: NDArray[Any] | None = None,
         draws: int | None = None,
+        transforms: Sequence[Transform | Function] = (),
+        is_training: bool = True,
         state: dict[str, Any] | None = None,
     ) -> None:
         batch_size, seed, rank, world = map(
@@ -153,6 +174,8 @@ class Feed:
             "read_ahead": read_ahead,
             "weights": weights,
             "draws": draws,
+            "transforms": tuple(transforms),
+            "is_training": is_training,
         }
         self._shuffle: order.Shuffle | order.Blocks = shuffle
         if shuffle == "block":
@@ -161,7 +184,12 @@ class Feed:
         self.plan = order.Plan(rows, batch_size, last_batch, rank, world)
         self.epochs = epochs
         self.threads = threads or default_threads()
-        self._row_bytes = sum(array.row_bytes for array in arrays.values())
+        stored = {name: ArraySpec(array.dtype, array.row_shape) for name, array in arrays.items()}
+        self._chain = Chain(
+            stored, transforms, seed, is_training=is_training, sample=lambda: sample(arrays, _TRIED_ROWS)
+        )
+        self.element_spec: Mapping[str, ArraySpec] = self._chain.specs
+        self._row_bytes = sum(spec.row_bytes for spec in self.element_spec.values())
         self._allocate: slots.Allocate = slots.allocate
         self._working: _Working | None = None
         self._closed = False
@@ -229,7 +257,7 @@ class Feed:
             return
         gatherer, finalizer = self._work()
         gatherer.seek(Position(epoch, step))
-        steps, names = self.plan.steps, tuple(self.arrays)
+        steps, names = self.plan.steps, tuple(self.element_spec)
         clock, fetched = time.perf_counter, self._fetches.add
         asked = clock()
         while step < steps:
@@ -283,6 +311,7 @@ class Feed:
         seed, prefetch, ahead = (self._arguments[name] for name in ("seed", "prefetch", "read_ahead"))
         gatherer = Gatherer(
             self.arrays,
+            self._chain,
             self.plan,
             self._shuffle,
             seed,
@@ -340,6 +369,8 @@ class Feed:
             arguments |= {"block_rows": self.blocks.rows, "window": self.blocks.window}
         if self._draw is not None:
             arguments["draw"] = self._draw.fingerprint()
+        if not self._chain.is_empty:
+            arguments["transforms"] = self._chain.told()
         return {
             "order": order.version(self._shuffle, self.plan.rows),
             "batch_size": self.batch_size,
@@ -381,6 +412,8 @@ class Feed:
             bytes=self._rows * self._row_bytes,
             wait_seconds=self._fetches.total,
             gather_busy_seconds=gatherer.work.busy_seconds if gatherer else 0.0,
+            transform_seconds=gatherer.work.transform_seconds if gatherer else 0.0,
+            functions=gatherer.work.functions if gatherer else Spent(),
             gathered_rows=gatherer.work.rows if gatherer else 0,
             threads=self.threads,
             fetch_seconds=self._fetches.percentiles(),

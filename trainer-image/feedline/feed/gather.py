@@ -15,15 +15,17 @@ from queue import Empty, SimpleQueue
 
 from feedline.errors import UsageError
 from feedline.feed.ahead import LookAhead
-from feedline.feed.claims import Claim, Claims, Position, Slot, Work
-from feedline.feed.layout import Take, layouts
+from feedline.feed.claims import Claim, Claims, Failed, Position, Slot, Work
+from feedline.feed.filling import Filling
+from feedline.feed.layout import Take, batch_bytes
 from feedline.feed.orders import Orders
 from feedline.feed.room import require_room
-from feedline.feed.slots import Allocate, Pool, aligned
+from feedline.feed.slots import Allocate, Pool
 from feedline.files import Array, Arrays
 from feedline.limits import memory_bytes
 from feedline.order import Blocks, Draw, Plan, Shuffle, is_computed
 from feedline.paging import Choice
+from feedline.transforms import Chain
 from feedline.units import size
 
 SLOT_BYTES = 8 << 20
@@ -43,8 +45,10 @@ class Gatherer:
 
     Parameters
     ----------
-    arrays, plan, shuffle, seed, draw, epochs
-        What to gather and in which order; `epochs` None goes on for ever.
+    arrays, chain
+        What to gather, and what becomes of it.
+    plan, shuffle, seed, draw, epochs
+        In which order; `epochs` None goes on for ever.
     threads
         Number of threads, at least 1.
     prefetch
@@ -69,6 +73,7 @@ class Gatherer:
     def __init__(
         self,
         arrays: Arrays,
+        chain: Chain,
         plan: Plan,
         shuffle: Shuffle | Blocks,
         seed: int,
@@ -82,8 +87,8 @@ class Gatherer:
     ) -> None:
         self._arrays = arrays
         batch_rows = plan.local_batch_size
-        batch_bytes = sum(aligned(batch_rows * array.row_bytes) for array in arrays.values())
-        self.batches_per_slot = max(1, min(SLOT_BYTES // batch_bytes, plan.steps))
+        bytes_of_batch = batch_bytes(chain.specs, batch_rows)
+        self.batches_per_slot = max(1, min(SLOT_BYTES // bytes_of_batch, plan.steps))
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
         self._claims, self._orders = Claims(plan, self.batches_per_slot, epochs), Orders(plan, shuffle, seed, draw)
         memory = memory_bytes()
@@ -103,14 +108,15 @@ class Gatherer:
                 memory=memory,
             )
             self._take = self._ahead.pagein.take
-        self._layouts = tuple(layouts(arrays, batch_rows, self.batches_per_slot))
+        self._filling = Filling(arrays, chain, batch_rows, self.batches_per_slot, plan.rank)
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
-        slots, slot_bytes = self.capacity + threads + 2, batch_bytes * self.batches_per_slot
+        slots, slot_bytes = self.capacity + threads + 2, bytes_of_batch * self.batches_per_slot
         own = {
             f"{slots} slots of {size(slot_bytes)}": slots * slot_bytes,
             "two orders": 0 if is_computed(shuffle, plan.rows) else 2 * plan.rows * (4 if plan.rows <= 2**32 else 8),
             "what is drawn for them": 0 if draw is None else 2 * plan.rows * 4 + draw.cumulative.nbytes,
             "rows on their way": self._ahead.bytes_on_the_way if self._ahead else 0,
+            "what is transformed": threads * self._filling.bytes_on_the_way,
             "small arrays": self._ahead.pagein.kept_bytes if self._ahead else 0,
         }
         require_room(memory, own, shuffle)
@@ -118,14 +124,14 @@ class Gatherer:
         self._pool = Pool(slot_bytes, slots, allocate)
         # A True for every slot that may be claimed, None to see that another place is wanted, False to end.
         self._room: SimpleQueue[bool | None] = SimpleQueue()
-        self._done: SimpleQueue[Slot | BaseException | None] = SimpleQueue()  # None when closed
+        self._done: SimpleQueue[Slot | Failed | BaseException | None] = SimpleQueue()  # None when closed
         self._claiming = threading.Lock()  # never the consumer's: an exception from outside would leave it locked
         self._next_claim = self._first_claim = Claim(0, 0, Position(0, 0), 0)
         self._unclaimable = 0  # room that was found when no epoch was left
         self._wanted = self._next_claim  # the first claim of the newest generation, set by the consumer
         # The consumer's alone: which slot comes next, and those that were done before it.
         self._next_taken = self._wanted
-        self._early: dict[int, Slot] = {}
+        self._early: dict[int, Slot | Failed] = {}
         self.work: Work = Work() if before is None else before.work
         self._rows_from_disk_before = before.rows_from_disk if before is not None else 0
         self.is_torn = False
@@ -165,7 +171,7 @@ class Gatherer:
         self.is_torn = False
 
     def take(self) -> Slot:
-        """Return the next slot, waiting for it if need be; raise what a thread raised."""
+        """Return the next slot, waiting for it if need be; raise what a thread raised in its place."""
         self.is_torn = True
         if not self._started:
             self._start()
@@ -180,13 +186,15 @@ class Gatherer:
                 self._early[done.claim.number] = done
             else:
                 self._room.put(item=True)
+        if isinstance(slot, Failed):
+            raise slot.error
         self._next_taken = self._claims.after(slot.claim)
         self._room.put(item=True)
         self.work = self.work.plus(slot.work)
         self.is_torn = False
         return slot
 
-    def _next_done(self) -> Slot | BaseException | None:
+    def _next_done(self) -> Slot | Failed | BaseException | None:
         while True:
             with contextlib.suppress(Empty):
                 return self._done.get(timeout=_LOOK_UP_SECONDS)
@@ -233,7 +241,7 @@ class Gatherer:
             while (may_claim := self._room.get()) is not False and not self._closed:
                 claim = self._claim(may_claim is not None)
                 if claim is not None:
-                    self._done.put(self._filled(claim))
+                    self._done.put(self._filled_or_failed(claim))
                     if self._claims.is_due(claim.position.epoch + 1):
                         self._orders.prepare(claim.position.epoch + 1)
         except BaseException as error:  # noqa: BLE001 - it belongs to the consumer, whatever it is
@@ -257,21 +265,27 @@ class Gatherer:
             self._next_claim = self._claims.after(claim)
             return claim
 
+    def _filled_or_failed(self, claim: Claim) -> Slot | Failed:
+        """Return the slot of a claim, or what was raised, which has its turn when that slot would have it."""
+        try:
+            return self._filled(claim)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the consumer, whatever it is
+            return Failed(claim, error)
+
     def _filled(self, claim: Claim) -> Slot:
         """Return the slot of a claim."""
         started, faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
         if self._ahead is not None:
             self._ahead.look(claim, self._first_claim)
         rows = self._orders.rows(claim.position, claim.batches)
-        batch_rows = len(rows) // claim.batches
         memory = self._pool.take()
         self._arrays.verify()
-        for layout in self._layouts:
-            layout.fill(memory, rows, batch_rows, self._take)
+        seconds = self._filling.fill(memory, claim, rows, self._take)
         self._arrays.verify()
-        views = tuple(layout.view(memory, claim.batches, batch_rows) for layout in self._layouts)
+        views = self._filling.views(memory, claim.batches, len(rows) // claim.batches)
         ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_THREAD)
-        work = Work(ended - started, len(rows), after.ru_minflt - faults.ru_minflt, after.ru_majflt - faults.ru_majflt)
+        minor, major = after.ru_minflt - faults.ru_minflt, after.ru_majflt - faults.ru_majflt
+        work = Work(ended - started, len(rows), minor, major, *seconds)
         if self._ahead is not None:
             self._ahead.pagein.faulted(work.major_faults, work.rows)
         return Slot(claim, views, work)

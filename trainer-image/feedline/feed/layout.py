@@ -1,6 +1,6 @@
 """Where the batches of each array lie in the memory of a slot, so that every batch starts on a boundary. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.feed.slots import aligned
-from feedline.files import Array, Arrays
+from feedline.files import Array
+from feedline.transforms import ArraySpec
 
 Take = Callable[[Array, NDArray[np.intp], NDArray[np.uint8]], None]
 """Copies rows of an array to ``[rows, row_bytes]`` uint8."""
@@ -18,7 +19,7 @@ Take = Callable[[Array, NDArray[np.intp], NDArray[np.uint8]], None]
 class Layout:
     """Where the batches of one array lie in a slot's memory."""
 
-    array: Array
+    spec: ArraySpec
     offset: int
     stride: int
     batch_bytes: int
@@ -31,25 +32,32 @@ class Layout:
 
     def view(self, memory: NDArray[np.uint8], batches: int, batch_rows: int) -> NDArray[Any]:
         """Return the batches in a slot's memory, ``[batches, batch_rows, *row_shape]``."""
-        shape = (batches, batch_rows, *self.array.row_shape)
-        return np.ndarray(shape, self.array.dtype, memory, self.offset, (self.stride, *self.batch_strides))
+        shape = (batches, batch_rows, *self.spec.row_shape)
+        return np.ndarray(shape, self.spec.dtype, memory, self.offset, (self.stride, *self.batch_strides))
 
-    def fill(self, memory: NDArray[np.uint8], rows: NDArray[np.intp], batch_rows: int, take: Take) -> None:
-        """Have rows, those of one batch after the other, copied to a slot's memory."""
-        row_bytes = self.array.row_bytes
+    def fill(
+        self, memory: NDArray[np.uint8], rows: NDArray[np.intp], batch_rows: int, array: Array, take: Take
+    ) -> None:
+        """Have rows of an array, those of one batch after the other, copied to a slot's memory as they are stored."""
+        row_bytes = self.spec.row_bytes
         step = len(rows) if self.contiguous else batch_rows
         for batch, begin in enumerate(range(0, len(rows), step)):
             part = rows[begin : begin + step]
             start = self.offset + batch * self.stride
             out = memory[start : start + len(part) * row_bytes].reshape(len(part), row_bytes)
-            take(self.array, part, out)
+            take(array, part, out)
 
 
-def layouts(arrays: Arrays, batch_rows: int, batches: int) -> Iterator[Layout]:
+def batch_bytes(specs: Mapping[str, ArraySpec], batch_rows: int) -> int:
+    """Return the bytes of a batch in a slot."""
+    return sum(aligned(batch_rows * spec.row_bytes) for spec in specs.values())
+
+
+def layouts(specs: Mapping[str, ArraySpec], batch_rows: int, batches: int) -> Iterator[tuple[str, Layout]]:
     """Lay the arrays out one after the other; batches of an array lie together where each then starts aligned."""
     offset = 0
-    for array in arrays.values():
-        batch_bytes = batch_rows * array.row_bytes
-        strides = np.empty((2, *array.row_shape), array.dtype).strides
-        yield Layout(array, offset, aligned(batch_bytes), batch_bytes, strides)
+    for name, spec in specs.items():
+        batch_bytes = batch_rows * spec.row_bytes
+        strides = np.empty((2, *spec.row_shape), spec.dtype).strides
+        yield name, Layout(spec, offset, aligned(batch_bytes), batch_bytes, strides)
         offset += aligned(batch_bytes) * batches

@@ -34,8 +34,8 @@ def position_of(state: Mapping[str, Any], fingerprint: Mapping[str, Any], steps:
     """
     try:
         epoch, step, theirs, modified = (state[key] for key in ("epoch", "step", "fingerprint", "modified"))
-        # Without weights a feed says nothing of a draw.
-        names = dict.fromkeys((*fingerprint, "draw"))
+        # Without weights a feed says nothing of a draw, and without transforms nothing of these.
+        names = dict.fromkeys((*fingerprint, "draw", "transforms"))
         differing = [name for name in names if theirs.get(name) != fingerprint.get(name)]
     except (KeyError, TypeError, AttributeError):
         raise UsageError("state: this is no state of a feed") from None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from feedline.transforms import Spent
+
 
 @dataclass(frozen=True)
 class FeedStats:
@@ -18,6 +20,10 @@ class FeedStats:
     """Time that the consumer was blocked in `next()`."""
     gather_busy_seconds: float
     """Wall time of the gather threads at work, summed over the threads."""
+    transform_seconds: float
+    """Of these, the time in transforms."""
+    functions: Spent
+    """Of these, what functions of the user's took."""
     gathered_rows: int
     """Rows gathered, those that wait to be handed out included."""
     threads: int

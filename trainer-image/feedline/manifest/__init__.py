@@ -14,6 +14,8 @@ from feedline.manifest.document import (
     Parameter,
     Split,
     Train,
+    TransformRef,
+    file_of,
     folder_of,
 )
 from feedline.manifest.jsonvalues import plain, read_json
@@ -31,6 +33,8 @@ __all__ = [
     "Parameter",
     "Split",
     "Train",
+    "TransformRef",
+    "file_of",
     "folder_of",
     "from_pod",
     "parse",

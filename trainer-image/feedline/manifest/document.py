@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from feedline.errors import UsageError
@@ -65,6 +66,14 @@ class Split:
 
 
 @dataclass(frozen=True)
+class TransformRef:
+    """One transform of rows, as the class of that name in `feedline` has it, and its arguments by their names."""
+
+    kind: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class DrawRef:
     """How often rows come: by labels in the array `balance`, or by `weights`, a file; of `rows` an epoch."""
 
@@ -116,10 +125,14 @@ class Objective:
 
 @dataclass(frozen=True)
 class Train:
-    """What trains and for how long: one of `entrypoint` and `command`, and one of `epochs`, `steps` and `seconds`."""
+    """What trains and for how long: one of `entrypoint` and `command`, and one of `epochs`, `steps` and `seconds`.
+
+    `transform` is a function that changes batches, as ``module:function``.
+    """
 
     entrypoint: str | None
     command: tuple[str, ...]
+    transform: str | None
     parameters: Mapping[str, Parameter]
     seed: int | None
     epochs: int | None
@@ -141,6 +154,7 @@ class Manifest:
     volumes: tuple[str, ...]
     train_data: Split
     validation_data: Split | None
+    transforms: tuple[TransformRef, ...]
     loader: Loader
     train: Train
     objective: Objective | None
@@ -160,6 +174,7 @@ def frozen(document: dict[str, Any]) -> Manifest:
         volumes=tuple(volume["name"] for volume in data["volumes"]),
         train_data=_split(data["train"]),
         validation_data=_split(data["validation"]) if "validation" in data else None,
+        transforms=tuple(TransformRef(*pair) for each in data.get("transforms", ()) for pair in each.items()),
         loader=Loader(
             batch_size=loader["batchSize"],
             last_batch=loader["lastBatch"].lower(),
@@ -179,6 +194,7 @@ def frozen(document: dict[str, Any]) -> Manifest:
         train=Train(
             entrypoint=train.get("entrypoint"),
             command=tuple(train.get("command", ())),
+            transform=train.get("transform"),
             parameters=train.get("parameters", {}),
             seed=train.get("seed"),
             epochs=train.get("epochs"),
@@ -241,3 +257,15 @@ def folder_of(volume: str, folders: Mapping[str, Folder]) -> Folder:
     if volume not in folders:
         raise UsageError(f"volume {volume}: has no folder here: pass --volume {volume}=DIR")
     return folders[volume]
+
+
+def file_of(path: str, folders: Mapping[str, Path]) -> Path:
+    """Return the file that ``VOLUME/FILE`` names.
+
+    Raises
+    ------
+    UsageError
+        Its volume has no folder.
+    """
+    volume, _, rest = path.partition("/")
+    return folder_of(volume, folders) / rest

@@ -40,7 +40,7 @@ def squared_error(targets: Any, outputs: Any) -> Any:
 
 def network(run: "Run", task: Task) -> keras.Model:
     """Return the network, from one or several inputs to class scores or values."""
-    shapes = {name: run.train.arrays[name].row_shape for name in task.inputs}
+    shapes = {name: run.train.element_spec[name].row_shape for name in task.inputs}
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     flat = [keras.layers.Reshape((-1,))(tensor) for tensor in inputs.values()]
     hidden = keras.layers.Concatenate()(flat) if len(flat) > 1 else flat[0]

@@ -43,27 +43,31 @@ def task_of(run: "Run") -> Task:
             raise UsageError(f"spec.train.parameters.{name}: the built-in model knows {', '.join(sorted(known))}")
     if len(run.targets) != 1 or len(run.weights) > 1:
         raise UsageError("spec.data.train.arrays: the built-in model takes one Target and at most one Weight")
-    arrays, target = run.train.arrays, run.train.arrays[run.targets[0]]
-    for name in (*run.inputs, *run.weights, target.name):
-        if arrays[name].dtype.kind not in "biuf":
-            raise UsageError(f"array {name}: the built-in model takes numbers, this is {arrays[name].dtype.str}")
-    is_classes = target.dtype.kind in "biu"
-    if is_classes and target.row_shape not in ((), (1,)):
-        raise UsageError(f"array {target.name}: classes must be one integer a row, this has {target.row_shape}")
+    specs, target = run.train.element_spec, run.targets[0]
+    for name in (*run.inputs, *run.weights, target):
+        if specs[name].dtype.kind not in "biuf":
+            raise UsageError(f"array {name}: the built-in model takes numbers, this is {specs[name].dtype.str}")
+    shape, is_classes = specs[target].row_shape, specs[target].dtype.kind in "biu"
+    if is_classes and shape not in ((), (1,)):
+        raise UsageError(f"array {target}: classes must be one integer a row, this has {shape}")
     for name in run.weights:
-        if arrays[name].row_shape not in ((), (1,)):
-            raise UsageError(f"array {name}: weights must be one number a row, this has {arrays[name].row_shape}")
+        if specs[name].row_shape not in ((), (1,)):
+            raise UsageError(f"array {name}: weights must be one number a row, this has {specs[name].row_shape}")
     _check_validation(run)
-    values = int(np.prod(target.row_shape, dtype=np.int64))
+    values = int(np.prod(shape, dtype=np.int64))
     hidden_units, hidden_layers = _whole(run, "hiddenUnits", 256, least=1), _whole(run, "hiddenLayers", 2, least=0)
-    width = sum(int(np.prod(arrays[name].row_shape, dtype=np.int64)) for name in run.inputs)
-    splits = [split.arrays[target.name] for split in (run.train, run.validation) if split is not None]
+    width = sum(int(np.prod(specs[name].row_shape, dtype=np.int64)) for name in run.inputs)
+    splits = [split.arrays for split in (run.train, run.validation) if split is not None]
+    if is_classes and not all(target in arrays for arrays in splits):
+        raise UsageError(f"array {target}: the built-in model counts the classes in a file, and no file has this array")
     return Task(
         inputs=tuple(run.inputs),
-        target=target.name,
+        target=target,
         weight=run.weights[0] if run.weights else None,
         width=width,
-        outputs=classes_in(splits, hidden_units if hidden_layers else width) if is_classes else values,
+        outputs=classes_in([arrays[target] for arrays in splits], hidden_units if hidden_layers else width)
+        if is_classes
+        else values,
         is_classes=is_classes,
         learning_rate=_parameter(run, "learningRate", 0.001),
         hidden_units=hidden_units,
@@ -74,11 +78,11 @@ def task_of(run: "Run") -> Task:
 def _check_validation(run: "Run") -> None:
     if run.validation is None:
         return
-    for name, array in run.validation.arrays.items():
-        wanted = run.train.arrays[name].row_shape
-        if array.row_shape != wanted:
+    for name, spec in run.validation.element_spec.items():
+        wanted = run.train.element_spec[name].row_shape
+        if spec.row_shape != wanted:
             raise DataError(
-                f"array {name}: validation has rows of {array.row_shape}, training of {wanted}: pack them alike"
+                f"array {name}: validation has rows of {spec.row_shape}, training of {wanted}: pack them alike"
             )
 
 

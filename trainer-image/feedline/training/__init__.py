@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from feedline.training.report import decimal, summarize
     from feedline.training.run import Run
     from feedline.training.sources import check_split, open_split, require_memory, rows_of, stored
+    from feedline.training.statistics import write_statistics
     from feedline.training.verdict import in_words
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "summarize",
     "volumes_from_environment",
     "write_report",
+    "write_statistics",
 ]
 
 _PLACES = {
@@ -96,6 +98,7 @@ _PLACES = {
     "report": ("decimal", "summarize"),
     "run": ("Run",),
     "sources": ("check_split", "open_split", "require_memory", "rows_of", "stored"),
+    "statistics": ("write_statistics",),
     "verdict": ("in_words",),
 }
 

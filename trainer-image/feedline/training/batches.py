@@ -33,7 +33,9 @@ class Batches:
     Attributes
     ----------
     arrays
-        The open files, for shapes, dtypes and row counts.
+        The open files, for what is stored, and row counts.
+    element_spec
+        Dtype and row shape of each array of a batch, by name.
     timeline
         Where the time of this split went.
     steps, samples
@@ -61,7 +63,7 @@ class Batches:
         self._check_stop = check_stop
         self._is_over = is_over
         self.name = name
-        self.arrays = source.arrays
+        self.arrays, self.element_spec = source.arrays, source.element_spec
         self.timeline = Timeline(
             clock,
             lambda seconds: metrics.fetched(name, seconds),

@@ -171,6 +171,21 @@ def _loader(train: SplitSnapshot) -> Iterator[Metric]:
         "Time that the gather threads worked, summed over them.",
         value=stats.gather_busy_seconds,
     )
+    transforms = CounterMetricFamily(
+        PREFIX + "transform_seconds",
+        "Time that the gather threads spent in transforms, summed over them: in declared ones, and in functions of the "
+        "user's.",
+        labels=["kind"],
+    )
+    transforms.add_metric(["declared"], max(0.0, stats.transform_seconds - stats.functions.seconds))
+    transforms.add_metric(["function"], stats.functions.seconds)
+    yield transforms
+    yield CounterMetricFamily(
+        PREFIX + "transform_blocked_seconds",
+        "Time that functions of the user's waited for the interpreter, or for files, neither on a CPU nor waiting for "
+        "one.",
+        value=stats.functions.blocked,
+    )
     yield CounterMetricFamily(
         PREFIX + "disk_samples",
         "Rows that were not in memory when they were due; they are read, which is no page fault.",

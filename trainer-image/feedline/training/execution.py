@@ -1,6 +1,5 @@
 """A whole run in this process, or of a program in a child: errors of every kind become exit codes, and a report."""
 
-import importlib
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ from feedline.training.peers import require_ranks
 from feedline.training.process import StoppedEarly, forget_children, handled, signals
 from feedline.training.ranks_folder import RanksFolder
 from feedline.training.run import Run
+from feedline.training.transforms import imported, show
 from feedline.training.whole import write_text
 
 Function = Callable[[Run], object]
@@ -135,7 +135,7 @@ def _run_function(
         output.begin(document)
     run = Run(document, volumes, output)
     try:
-        function = _entrypoint(document.train.entrypoint or "")
+        function = imported(document.train.entrypoint or "", "spec.train.entrypoint")
         with endpoint(run, port) as served, signals(run):
             folder = RanksFolder.of_environment()
             if folder is not None and served is not None and run.is_chief:
@@ -143,10 +143,10 @@ def _run_function(
             on_start(run.summary)
             error = _raised_by(function, run)
             if error is None or run.peers is None or run.peers.is_to_tell(error):
-                _show(error)
+                show(error)
             ended = run.ended(error)
             if ended is not error:
-                _show(ended)
+                show(ended)
     finally:
         run.close()
     return finished_report(run, *outcome(run, ended))
@@ -171,40 +171,6 @@ def _first_raised_by(function: Function, run: Run) -> BaseException | None:
     finally:
         forget_children()
     return None
-
-
-def _show(error: BaseException | None) -> None:
-    """Print the traceback of the user's own function, from their frame on; our own errors speak for themselves."""
-    if isinstance(error, Exception) and not isinstance(error, FeedlineError):
-        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        traceback.print_exception(error.with_traceback(trace))
-
-
-def _entrypoint(name: str) -> Function:
-    """Import ``module:function``.
-
-    Raises
-    ------
-    EnvironmentInvalidError
-        The module or the function is not there.
-    UserFunctionError
-        The module raised while it was imported.
-    """
-    module_name, _, function_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise EnvironmentInvalidError(
-            f"spec.train.entrypoint: {name} cannot be imported: there is no module {error.name} on the import path"
-        ) from None
-    except (Exception, SystemExit) as error:
-        _show(error)
-        raise UserFunctionError(f"spec.train.entrypoint: importing {module_name} raised {error!r}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise EnvironmentInvalidError(f"spec.train.entrypoint: {module_name} has no function {function_name}")
-    checked: Function = function
-    return checked
 
 
 def _run_program(

@@ -35,6 +35,7 @@ from feedline.training.saver import Saver
 from feedline.training.snapshot import Aim, Snapshot
 from feedline.training.sums import Sums
 from feedline.training.together import together
+from feedline.training.transforms import roles
 
 WITHOUT_END = 2**31 - 1
 """Epochs of a run that is limited otherwise; the largest number that Keras takes."""
@@ -100,13 +101,12 @@ class Loop:
         # Of several ranks one writes what all of them have in common.
         self.history = History(Path(self._nowhere.name) if self._nowhere is not None else self.left_in.folder)
         self.saver = Saver(self.left_in, manifest.train.checkpoint, self, self.sums, self._why_not_saved(), self.peers)
-        by_role: dict[str, list[str]] = {role: [] for role in ("Input", "Target", "Weight", "Extra")}
-        for array in manifest.train_data.arrays:
-            by_role[array.role].append(array.name)
-        self.inputs, self.targets = by_role["Input"], by_role["Target"]
-        self.weights, self.extras = by_role["Weight"], by_role["Extra"]
         classes.require_same_classes(manifest, volumes)
         self._train_source = sources.train_source(manifest, volumes, self.device, self.place)
+        by_role = roles(manifest, self._train_source.element_spec)
+        self.inputs, self.targets, self.weights, self.extras = (
+            by_role[role] for role in ("Input", "Target", "Weight", "Extra")
+        )
         watched = (clock, self.metrics, self._check_stop_between_steps, self.limit_reached)
         self.train = Batches("train", self._train_source, *watched)
         self.train.at_start = self.saver.restore_randomness

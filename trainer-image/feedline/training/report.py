@@ -17,9 +17,11 @@ from feedline.contract import (
     Percentiles,
     Report,
 )
+from feedline.feed import FeedStats
 from feedline.paging import Limits
 from feedline.training.snapshot import Aim, Snapshot, SplitSnapshot
 from feedline.training.verdict import Evidence, judge
+from feedline.transforms import Spent
 
 _MAX_MESSAGE = 1024
 _LONG_WAIT_SECONDS = 1.0
@@ -120,18 +122,27 @@ def summarize(run: Snapshot) -> Report:
     if train.works.first is not None:
         report["firstStepMillis"] = round(train.works.first * 1e3)
     report["minorFaults"], report["majorFaults"] = run.faults.minor, run.faults.major
-    if train.feed is not None and train.feed.paging:
-        report["diskSamples"] = train.feed.rows_from_disk
-        report["paging"] = sentence(" ".join(f"{name}: {told}" for name, told in train.feed.paging.items()))
     for field, limit in _limits(run.limits):
         if limit and "samplesPerSecond" in report:
             report[field] = round(1000 * report["samplesPerSecond"] / limit)  # type: ignore[literal-required]
-    if train.feed is not None and train.feed.gather_busy_seconds > 0:
-        rows = train.feed.gathered_rows * train.feed.threads
-        report["feedSamplesPerSecond"] = round(rows / train.feed.gather_busy_seconds)
+    if train.feed is not None:
+        report |= _fed(train.feed)
     report |= _kept(run)
     report["verdict"] = judge(_evidence(run, report, visible=visible))
     return report
+
+
+def _fed(stats: FeedStats) -> Report:
+    """Return what is said of the feed."""
+    told: Report = {}
+    if stats.paging:
+        told["diskSamples"] = stats.rows_from_disk
+        told["paging"] = sentence(" ".join(f"{name}: {way}" for name, way in stats.paging.items()))
+    if stats.gather_busy_seconds > 0:
+        told["feedSamplesPerSecond"] = round(stats.gathered_rows * stats.threads / stats.gather_busy_seconds)
+        if stats.transform_seconds:
+            told["transformPermille"] = round(1000 * stats.transform_seconds / stats.gather_busy_seconds)
+    return told
 
 
 def _kept(run: Snapshot) -> Report:
@@ -203,6 +214,8 @@ def _evidence(run: Snapshot, report: Report, *, visible: bool) -> Evidence:
         memory_bytes=run.memory_bytes,
         threads=stats.threads if stats is not None else 0,
         cpus=run.cpus,
+        transform_permille=report.get("transformPermille", 0),
+        functions=stats.functions if stats is not None else Spent(),
         engine=run.engine,
         in_memory=run.in_memory,
         on_accelerator=run.on_accelerator,

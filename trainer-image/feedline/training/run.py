@@ -161,8 +161,8 @@ class Run(Loop):
     def _example(self) -> tuple[Any, ...]:
         """Return a batch of zeros, as `fit` gets them."""
         rows = self.manifest.loader.batch_size
-        arrays = self.train.arrays
-        batch = {name: np.zeros((rows, *array.row_shape), array.dtype) for name, array in arrays.items()}
+        specs = self.train.element_spec
+        batch = {name: np.zeros((rows, *spec.row_shape), spec.dtype) for name, spec in specs.items()}
         return self._pick(self.train)(batch)
 
     def _keras_dataset(self, batches: Batches) -> Any:
@@ -176,7 +176,7 @@ class Run(Loop):
 
     def _pick(self, batches: Batches) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
         weights = _columns(self.weights) if self.weights else None
-        return picker([_columns(self.inputs), _columns(self.targets), weights], batches.arrays)
+        return picker([_columns(self.inputs), _columns(self.targets), weights], batches.element_spec)
 
 
 def _columns(names: list[str]) -> Columns:

@@ -4,23 +4,25 @@ Both engines look alike from here on: something whose every `iter` is one epoch 
 classic ways are imported only when they are used, since each brings its framework.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from feedline.errors import DataError, EnvironmentInvalidError, UsageError
+from feedline.errors import DataError, EnvironmentInvalidError, FeedlineError, UsageError, UserFunctionError
 from feedline.feed import Feed
 from feedline.files import Arrays, Format, Residency, Rows, Stored, Window, open_arrays
 from feedline.limits import default_threads, memory_bytes
-from feedline.manifest import DrawRef, Manifest, Split, folder_of
+from feedline.manifest import DrawRef, Manifest, Split, file_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, balanced, share
 from feedline.order import price as price_of
 from feedline.ranks import ALONE, Place
 from feedline.training.ranks_folder import RanksFolder
 from feedline.training.shared_rows import SharedRows
+from feedline.training.transforms import declared, function_of, show
+from feedline.transforms import ArraySpec, Function
 from feedline.units import size
 
 Volumes = Mapping[str, Path]
@@ -38,6 +40,8 @@ class Source:
         Each `iter` is one epoch of dicts of native tensors.
     plan
         Rows, batch size and steps of an epoch.
+    element_spec
+        Dtype and row shape of each array of a batch, by name.
     feed
         The feed behind `batches`; None for a classic engine.
     """
@@ -45,6 +49,7 @@ class Source:
     arrays: Arrays
     batches: Iterable[dict[str, Any]]
     plan: Plan
+    element_spec: Mapping[str, ArraySpec]
     feed: Feed | None
 
     def close(self) -> None:
@@ -63,7 +68,7 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
     """
     found = {}
     for array in split.arrays:
-        path = _path(array.path, volumes)
+        path = file_of(array.path, volumes)
         kind, window = cast("Format | None", array.format), array.window
         found[array.name] = Stored(
             path,
@@ -79,12 +84,7 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
 
 def rows_of(split: Split, volumes: Volumes) -> Rows | Path:
     """Return which rows of its files a split has, as `open_arrays` takes it."""
-    return (split.start, split.stop) if split.index is None else _path(split.index, volumes)
-
-
-def _path(path: str, volumes: Volumes) -> Path:
-    volume, _, rest = path.partition("/")
-    return folder_of(volume, volumes) / rest
+    return (split.start, split.stop) if split.index is None else file_of(split.index, volumes)
 
 
 def open_split(
@@ -191,11 +191,12 @@ def _source(
 ) -> Source:
     arrays = open_split(manifest, split, volumes, place, rows)
     # The feed checks its arguments, so that every engine answers a batch that is too large alike.
-    feed = _feed(manifest, split, volumes, arrays, place, batch_size)
+    feed = _feed(manifest, split, volumes, arrays, place, batch_size, function_of(manifest))
+    spec = feed.element_spec
     if manifest.loader.engine == "Feed":
-        return Source(arrays, _native(manifest.backend, feed, device), feed.plan, feed)
+        return Source(arrays, _native(manifest.backend, feed, device), feed.plan, spec, feed)
     shuffle: Shuffle = "none" if split is not manifest.train_data else cast("Shuffle", manifest.loader.shuffle)
-    return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, None)
+    return Source(arrays, _classic(manifest, split, volumes, device, feed.plan, shuffle), feed.plan, spec, None)
 
 
 def _weights(draw: DrawRef, split: Split, volumes: Volumes, arrays: Arrays) -> NDArray[Any]:
@@ -207,7 +208,7 @@ def _weights(draw: DrawRef, split: Split, volumes: Volumes, arrays: Arrays) -> N
         There is not one number or label for each row.
     """
     if draw.balance is None:
-        path = _path(str(draw.weights), volumes)
+        path = file_of(str(draw.weights), volumes)
         array = open_arrays({"weights": path}, rows_of(split, volumes))["weights"]
         told, kinds = str(path), "biuf"
     else:
@@ -229,8 +230,35 @@ def _feed(
     arrays: Arrays,
     place: Place = ALONE,
     batch_size: int | None = None,
+    functions: Sequence[Function] = (),
 ) -> Feed:
-    """Return the feed of a split; validation is unshuffled, and with all its rows."""
+    """Return the feed of a split; validation is unshuffled, and with all its rows.
+
+    Raises
+    ------
+    UserFunctionError
+        One of the user's functions raises with the first rows; its traceback is printed.
+    """
+    try:
+        return _made(manifest, split, volumes, arrays, place, batch_size, functions)
+    except FeedlineError:
+        raise
+    except Exception as error:
+        if not functions:
+            raise
+        show(error)
+        raise UserFunctionError(f"spec.train.transform: {manifest.train.transform} raised {error!r}") from error
+
+
+def _made(
+    manifest: Manifest,
+    split: Split,
+    volumes: Volumes,
+    arrays: Arrays,
+    place: Place,
+    batch_size: int | None,
+    functions: Sequence[Function],
+) -> Feed:
     loader = manifest.loader
     is_train = split is manifest.train_data
     draw = loader.draw if is_train else None
@@ -253,6 +281,8 @@ def _feed(
         read_ahead=loader.read_ahead,
         weights=None if draw is None else _weights(draw, split, volumes, arrays),
         draws=None if draw is None else draw.rows,
+        transforms=[*declared(manifest, volumes), *functions],
+        is_training=is_train,
     )
 
 

@@ -7,6 +7,7 @@ cause, the cause is Unknown.
 from dataclasses import dataclass
 
 from feedline.contract import Cause, Verdict
+from feedline.transforms import Spent
 from feedline.units import rate, size
 
 INPUT_BOUND_PERMILLE = 100
@@ -16,6 +17,9 @@ _FAULTS_PER_BATCH = 0.5
 _DISK_SHARE = 0.02
 _WORTH_BLOCKS = 2
 _FEED_KEEPS_UP = 1.25
+_TRANSFORM_PERMILLE = 500
+_BLOCKED = 0.3
+_ONE_CPU = 0.7
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Evidence:
         Size of the training rows, and the memory this process may use.
     threads, cpus
         Gather threads, and the CPUs this process may use.
+    transform_permille
+        1000 · time in transforms / time of the gather threads.
+    functions
+        What functions of the user's took of it.
     engine, in_memory, on_accelerator
         The loader's engine, whether the rows were loaded into memory, whether batches are copied to a device.
     """
@@ -64,6 +72,8 @@ class Evidence:
     memory_bytes: int
     threads: int
     cpus: float
+    transform_permille: int
+    functions: Spent
     engine: str
     in_memory: bool
     on_accelerator: bool
@@ -103,9 +113,27 @@ def _cause(evidence: Evidence) -> tuple[Cause, str]:  # noqa: PLR0911 - a list o
         return Cause.TRANSFER, "Copies to the device are slower than the feed: store a smaller dtype and cast there."
     if keeps_up:
         return Cause.UNKNOWN, "The feed is faster than the model, yet the loop waits: look for other load on the CPUs."
+    if evidence.transform_permille >= _TRANSFORM_PERMILLE:
+        return Cause.TRANSFORM, _transforms(evidence)
     if evidence.threads < int(evidence.cpus):
         return Cause.CPU, f"Raise loader.threads from {evidence.threads} to {int(evidence.cpus)}."
     return Cause.CPU, f"The gather threads use the {evidence.cpus:g} CPUs there are: raise resources.cpu."
+
+
+def _transforms(evidence: Evidence) -> str:
+    """Return what is to be done about transforms that take most of the feed's time."""
+    functions, threads, cpus = evidence.functions, evidence.threads, int(evidence.cpus)
+    share = f"{evidence.transform_permille / 10:.0f} % of the feed's time goes into transforms"
+    seconds = max(functions.seconds, 1e-9)
+    # Threads that take turns are on a CPU for one of them, all together; those that wait for files are on less.
+    if functions.blocked > _BLOCKED * seconds and functions.cpu * threads > _ONE_CPU * seconds:
+        return (
+            f"{share}, and the function holds the interpreter, so that its {threads} threads take turns: call NumPy on "
+            "whole batches in place of a loop over rows, or do it in the model."
+        )
+    if threads < cpus:
+        return f"{share}: raise loader.threads from {threads} to {cpus}."
+    return f"{share}: raise resources.cpu, do it once by feedline pack, or in the model."
 
 
 def _from_disk(evidence: Evidence) -> tuple[Cause, str] | None:
@@ -158,5 +186,6 @@ _CAUSE_WORDS = {
     Cause.CPU: "the CPU",
     Cause.SMALL_BATCHES: "small batches",
     Cause.TRANSFER: "copies to the device",
+    Cause.TRANSFORM: "transforms",
     Cause.UNKNOWN: "unknown",
 }
