@@ -18,7 +18,7 @@ checksum = $(shell cat $1 2>/dev/null | cksum | cut -d' ' -f1)
 stamp = .venv/.installed/$1-$(call checksum,$2)
 
 bootstrap := $(call stamp,bootstrap,requirements/bootstrap.txt)
-project := $(call stamp,project,pyproject.toml)
+project := $(call stamp,project,pyproject.toml hatch_build.py trainer-image/feedline/files/native/gather.c)
 # $(call installed,SET): what a target needs that uses the packages of requirements/SET.txt.
 installed = $(call stamp,$1,requirements/$1.txt) $(project)
 
@@ -162,8 +162,9 @@ subset := $(compile) --no-annotate --constraint requirements/all.txt
 
 .PHONY: lock
 lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upgrade for the newest versions
-	$(compile) $(ARGS) pyproject.toml requirements/bootstrap.in --all-extras --group lint --group docs --group test --group bench --output-file requirements/all.txt
+	$(compile) $(ARGS) pyproject.toml requirements/bootstrap.in requirements/native.in --all-extras --group lint --group docs --group test --group bench --output-file requirements/all.txt
 	$(subset) requirements/bootstrap.in --output-file requirements/bootstrap.txt
+	$(subset) requirements/native.in --output-file requirements/native.txt
 	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
 	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
 	$(subset) pyproject.toml --extra pytorch --extra hdf5 --output-file requirements/pytorch.txt

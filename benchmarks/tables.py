@@ -142,3 +142,33 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; a column whose heading is empty holds text and is on the left, as is the first."""
     lines = [headings, ["---", *("---:" if heading else "---" for heading in headings[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rows_document(results: Results) -> str:
+    """Return the page of rows of many kinds."""
+    setting = f"{_rows_setting(results)} {_machine(results)}"
+    return "\n\n".join(["# Rows of many kinds", rows_table(results), setting, ""])
+
+
+def rows_table(results: Results) -> str:
+    """Return the table of pairs: ours, theirs, and the ratio."""
+    rows = []
+    for pair in results["pairs"]:
+        wanted = f"≥ {pair['wanted']:g}" if pair["wanted"] else "-"
+        met = "" if not pair["wanted"] else "met" if pair["ratio"] >= pair["wanted"] else "NOT MET"
+        ratio = f"{pair['ratio']:.2f} ({pair['low']:.2f} - {pair['high']:.2f})"
+        ours, theirs = (_thousands(pair[each]) for each in ("ours", "others"))
+        rows.append([pair["label"], ours, pair["theirs"], theirs, wanted, ratio, met])
+    return _table(["feedline", "thousand rows/s", "beside", "thousand rows/s", "wanted", "ratio", ""], rows)
+
+
+def _thousands(rate: float) -> str:
+    return f"{rate / 1e3:,.3g}" if rate < 1e6 else f"{rate / 1e3:,.0f}"
+
+
+def _rows_setting(results: Results) -> str:
+    return (
+        f"{results['rounds']} rounds of {results['seconds']:g} s in turn, {results['date']}, medians; ratios are taken "
+        f"within a round. Files of {results['bytes'] / 1e9:.1f} GB, in the page cache; rows are copied by "
+        f"{results['gather']} code."
+    )

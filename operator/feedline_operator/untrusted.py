@@ -38,6 +38,7 @@ _MAX_CHARACTERS: Final = {
     "pipeline": 63,
     "backend": 16,
     "engine": 16,
+    "gather": 16,
     "reason": 64,
     "message": 1024,
     "cause": 32,

@@ -25,7 +25,7 @@ RUN_SECONDS = 600
 
 TRAINER_DOCKERFILE, OPERATOR_DOCKERFILE = DOCKERFILES = ("trainer-image/Dockerfile", "operator/Dockerfile")
 
-_COMMON = (".dockerignore", "LICENSE", "README.md", "pyproject.toml", "requirements/bootstrap.txt")
+_COMMON = (".dockerignore", "LICENSE", "README.md", "pyproject.toml", "hatch_build.py", "requirements/bootstrap.txt")
 
 
 class Node(Protocol):
@@ -115,7 +115,7 @@ def running(name: str, *command: str) -> Iterator[subprocess.Popen[str]]:
 
 def sources() -> list[Path]:
     """Return every file that may go into an image, as the Dockerfiles' contexts have it."""
-    locks = (f"requirements/{name}.txt" for name in (*BACKENDS, "operator"))
+    locks = (f"requirements/{name}.txt" for name in (*BACKENDS, "operator", "native"))
     folders = ("operator/feedline_operator", "trainer-image/feedline")
     return list(_files(*_COMMON, *DOCKERFILES, *locks, *folders))
 
@@ -127,7 +127,7 @@ def version() -> str:
 
 
 def _trainer(engine: engines.Engine, backend: str) -> str:
-    own = (f"requirements/{backend}.txt", "trainer-image/feedline")
+    own = (f"requirements/{backend}.txt", "requirements/native.txt", "trainer-image/feedline")
     return _built(engine, f"trainer-{backend}", TRAINER_DOCKERFILE, own, {"BACKEND": backend})
 
 
@@ -153,7 +153,8 @@ def _built(
 def _files(*paths: str) -> Iterator[Path]:
     for path in (ROOT / path for path in paths):
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (file for file in inside if file.is_file() and file.parent.name != "__pycache__")
+        made = (file for file in inside if file.parent.name != "__pycache__" and file.suffix != ".so")
+        yield from (file for file in made if file.is_file())
 
 
 def _archives() -> Path:

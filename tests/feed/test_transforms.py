@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -233,6 +235,10 @@ def late(change):
             "returned 'image' as uint8, rows of shape [2, 7], and as uint8, rows of shape [6, 7] before",
         ),
         (lambda batch: {"image": batch["image"]}, "returned image, and image, label, name before: name the same"),
+        (lambda batch: {**batch, "label": np.ma.masked_array(batch["label"])}, "returned no array of numbers"),
+        (lambda batch: {**batch, "label": np.zeros((20, 0))}, "returned rows of no values for 'label'"),
+        (lambda batch: sys.exit(0), "raised SystemExit(0): return a batch, or raise an error"),
+        (lambda batch: next(iter(())), "raised StopIteration(): return a batch, or raise an error"),
         (lambda batch: {**batch, "label": 3}, "returned no array of numbers, texts or dates for 'label'"),
         (lambda batch: {**batch, "label": [object()] * 20}, "returned no array of numbers, texts or dates for 'label'"),
     ],
@@ -241,7 +247,7 @@ def test_what_a_function_may_not_return_names_step_and_rows(arrays, change, why)
     with feedline.Feed(arrays, 20, shuffle="none", transforms=[late(change)], prefetch=1, threads=1) as feed:
         with pytest.raises(UserFunctionError, match=re.escape(why)) as caught:
             list(feed)
-        assert ":late.<locals>.transform returned" in str(caught.value)
+        assert ":late.<locals>.transform r" in str(caught.value)
         assert "(epoch 0, step 2, rows 40, 41, 42, 43, 44, 45, 46, 47, …)" in str(caught.value)
 
 
@@ -264,6 +270,9 @@ def test_it_is_tried_at_once(arrays):
     with pytest.raises(KeyError, match="weight") as caught:
         feedline.Feed(arrays, 20, transforms=[fail])
     assert "(epoch 0, step 0, rows 0, 1)" in caught.value.__notes__[0]
+    for transforms in ((each for each in CHAIN), CHAIN[0], crop, None):
+        with pytest.raises(UsageError, match="transforms: must be a list of them"):
+            feedline.Feed(arrays, 20, transforms=transforms)
     with pytest.raises(UsageError, match="transforms: 3 is none, and no function"):
         feedline.Feed(arrays, 20, transforms=[3])
     with pytest.raises(UsageError, match="scale of row: there is no such array here, only image, label, name"):
@@ -274,6 +283,47 @@ def test_a_row_that_a_declared_transform_does_not_take_is_named(arrays):
     feed = feedline.Feed(arrays, 20, shuffle="none", transforms=[feedline.OneHot("label", 9)])
     with feed, pytest.raises(DataError, match="oneHot of label: 9 in row 9 is none of 9 classes"):
         list(feed)
+
+
+def test_numbers_of_another_byte_order_become_this_machines(arrays):
+    def turned(batch, context):
+        return {"row": context.rows.astype(">i4")}
+
+    with feedline.Feed(arrays, 20, shuffle="none", transforms=[turned]) as feed:
+        first = next(iter(feed))["row"]
+    assert first.dtype.isnative
+    assert first.tolist() == list(range(20))
+
+
+def test_batches_come_as_soon_as_their_function_is_done(arrays):
+    """Of small batches a slot holds many, and what a function takes of each adds up."""
+    called = []
+
+    def count(batch, context):
+        called.append(context.step)
+        if context.step == 5:
+            raise KeyError("weight")
+        return batch
+
+    with feedline.Feed(arrays, 2, shuffle="none", transforms=[count], threads=1, prefetch=2) as feed:
+        batches = iter(feed)
+        taken = [next(batches)]
+        time.sleep(0.2)
+        # Those that wait, one in the thread's hands, and the first, which was tried.
+        assert len(called) <= 7
+        with pytest.raises(KeyError):
+            taken.extend(batches)
+        assert len(taken) == 5
+        assert feed.state()["step"] == 5
+
+
+def test_a_column_of_a_wide_row_takes_little_memory(save):
+    wide = feedline.open_arrays({"x": save("x", np.zeros((64, 1 << 18), np.float32))})
+    with feedline.Feed(wide, 8, threads=2) as feed:
+        stored = feed.require_room()
+    with feedline.Feed(wide, 8, threads=2, transforms=[feedline.Select("x", [3])]) as feed:
+        assert feed.require_room() < stored
+        assert all(batch["x"].shape == (8, 1) for batch in feed)
 
 
 def test_their_time_is_part_of_the_feeds(arrays):

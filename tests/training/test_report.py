@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from snapshots import AHEAD, a_run
 
 from feedline.contract import Report
+from feedline.files import copied_by
 from feedline.paging.limits import Limits
 from feedline.training import report
 
@@ -36,6 +37,7 @@ def test_a_report_has_the_numbers_of_the_run():
         "firstStepMillis": 2000,
         "minorFaults": 3,
         "majorFaults": 0,
+        "gather": copied_by(),
         "feedSamplesPerSecond": 12,
         "verdict": {"inputBound": True, "cause": "Cpu", "advice": made["verdict"]["advice"]},
     }

@@ -175,6 +175,12 @@ def test_statistics_are_those_of_the_training_rows_alone(project):
     refused = project.command("stats", "pipeline.yaml", *volume, "--axis", "1")
     assert refused.code == 64
     assert "axis: rows of shape [4] have no axis 1" in refused.errors
+    change(
+        project, [{"standardize": {"array": each, "statistics": "data/s.npz"}} for each in ("features", "labels")], None
+    )
+    refused = project.command("stats", "pipeline.yaml", *volume)
+    assert refused.code == 64
+    assert "two standardize have the file data/s.npz: name one for each" in refused.errors
     change(project, [], None)
     refused = project.command("stats", "pipeline.yaml", *volume)
     assert refused.code == 64
@@ -195,6 +201,9 @@ def raises_later(batch, context):
 def halves(batch, context):
     return {name: value[: len(value) // 2] for name, value in batch.items()}
 
+def leaves(batch, context):
+    raise SystemExit(0)
+
 def without_inputs(batch, context):
     return {"labels": batch["labels"]}
 """
@@ -210,6 +219,11 @@ def without_inputs(batch, context):
             "without_inputs",
             64,
             "spec.train.transform: own:without_inputs returns labels, and no array of the role Input",
+        ),
+        (
+            "leaves",
+            70,
+            "the transform own:leaves raised SystemExit(0): return a batch, or raise an error (epoch 0, step 0",
         ),
         ("absent", 78, "spec.train.transform: own has no function absent"),
     ],
@@ -243,6 +257,11 @@ def test_a_declared_transform_that_does_not_fit_is_told_by_check(project):
     checked = project.command("check", "pipeline.yaml", "--volume", f"data={project.data}")
     assert checked.code == 64
     assert "select of features: there is no column 4, only 0 to 3" in checked.errors
+    change(project, [{"concat": {"name": "all", "arrays": ["labels", "features"]}}], None)
+    for command in ("check", "run"):
+        checked = project.command(command, "pipeline.yaml", "--volume", f"data={project.data}")
+        assert checked.code == 64
+        assert "spec.data.transforms: they make all, names, and no array of the role Input" in checked.errors
 
 
 def test_the_built_in_model_takes_them(project):
@@ -255,7 +274,8 @@ def test_the_built_in_model_takes_them(project):
 
 
 def test_compare_leaves_the_classic_engines_out(project):
-    change(project, [{"cast": {"array": "labels", "dtype": "int64"}}], None)
+    change(project, [{"cast": {"array": "labels", "dtype": "int64"}}], "ours:same")
+    (project.folder / "ours.py").write_text("def same(batch, context): return batch")
     (project.folder / "own.py").write_text(LOOP)
     volume = ("--volume", f"data={project.data}", "--rounds", "1", "--steps", "4")
     ended = project.command("compare", "pipeline.yaml", *volume)

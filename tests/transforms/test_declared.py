@@ -1,13 +1,16 @@
 """Each transform by itself, held against the same in plain NumPy, and what it refuses."""
 
+import contextlib
+import json
 import re
+import zipfile
 
 import numpy as np
 import pytest
 
 import feedline
 from feedline.errors import DataError, InputMissingError, UsageError
-from feedline.transforms import ArraySpec, Moments, Transform
+from feedline.transforms import ArraySpec, Moments, Statistics, Transform
 
 ROWS = np.arange(100, 110)
 
@@ -68,6 +71,76 @@ def test_scale(stored, dtype):
     made = applied(feedline.Scale("x", 1 / 64, -0.5, dtype), x=values)
     assert made.dtype == np.dtype(dtype)
     assert made == pytest.approx(values.astype(float) / 64 - 0.5, rel=2e-3 if dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "stored", "scale", "expected"),
+    [
+        ([1_700_000_000 + each for each in range(10)], "int64", (1, -1.7e9, "float32"), range(10)),
+        ([1_700_000_000 + each for each in range(10)], "float64", (1, -1.7e9, "float32"), range(10)),
+        ([65535] * 10, "uint16", (1 / 65535, 0, "float16"), [1] * 10),
+        ([1e300] * 10, "float64", (1e-300, 0, "float32"), [1] * 10),
+        ([1e-39] * 10, "float32", (1e39, 0, "float32"), [1] * 10),
+    ],
+    ids=["seconds", "seconds as floats", "to float16", "beyond float32", "by beyond float32"],
+)
+def test_scale_computes_in_floats_that_hold_what_it_is_given(values, stored, scale, expected):
+    made = applied(feedline.Scale("x", *scale), x=np.array(values, stored))
+    assert made == pytest.approx(np.array(expected, float), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.float32([-1e6, 1e6] * 5), "float16"),
+        (np.int32([-3_000_000, 3_000_000] * 5), "float16"),
+        (np.float32([-1e-6, 1e-6] * 5), "float16"),
+        (np.float64([-1e-40, 1e-40] * 5), "float32"),
+    ],
+)
+def test_standardize_computes_in_floats_that_hold_the_statistics(values, dtype):
+    made = applied(feedline.Standardize("x", statistics(values), dtype), x=values)
+    assert made == pytest.approx([-1.0, 1.0] * 5, rel=1e-3)
+
+
+def test_a_mean_far_from_0_is_not_rounded():
+    values = np.float32(1e6 + np.arange(10) / 8)
+    given = Statistics(10, np.array(1000000.03), np.array(1.0), np.array(1e6), np.array(1e6 + 1.125))
+    made = applied(feedline.Standardize("x", given), x=values)
+    assert made == pytest.approx(np.arange(10) / 8 - 0.03, abs=1e-6)
+
+
+@pytest.mark.parametrize(("value", "stored", "wanted"), [(70000, "int64", "float16"), (1e300, "float64", "float32")])
+def test_a_number_that_would_be_infinite_is_named(value, stored, wanted):
+    values = np.zeros(10, stored)
+    values[4] = value
+    with pytest.raises(DataError, match=re.escape(f"in row 104 is no {wanted}: take a wider dtype")):
+        applied(feedline.Cast("x", wanted), x=values)
+    infinite = np.array([np.inf, np.nan] * 5)
+    assert np.array_equal(applied(feedline.Cast("x", wanted), x=infinite), infinite, equal_nan=True)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e6 + 0.1, -7.3])
+def test_a_column_of_equal_values_has_no_deviation(value):
+    found = statistics(np.full((100, 1), value))
+    assert found.std.tolist() == [0.0]
+    with pytest.raises(DataError, match=re.escape("standardize of x: the standard deviation at [0] is 0")):
+        feedline.Standardize("x", found)
+
+
+def test_what_it_says_is_json_however_it_was_given():
+    told = [
+        feedline.Scale("x", np.float32(0.5), dtype=np.float32).told(),
+        feedline.OneHot("x", np.int64(3)).told(),
+        feedline.Cast("x", np.float32).told(),
+        feedline.Select("x", np.array([1, 0])).told(),
+    ]
+    assert json.loads(json.dumps(told)) == [
+        {"scale": {"array": "x", "by": 0.5, "offset": 0.0, "dtype": "float32"}},
+        {"oneHot": {"array": "x", "classes": 3, "dtype": "float32"}},
+        {"cast": {"array": "x", "dtype": "float32"}},
+        {"select": {"array": "x", "columns": [1, 0]}},
+    ]
 
 
 def statistics(values, axis=-1):
@@ -148,7 +221,16 @@ SPECS = {"text": TEXT, "floats": FLOATS, "whole": WHOLE, "table": TABLE}
         (feedline.OneHot("floats", 3), "oneHot of floats: classes must be whole numbers, this is float32"),
         (feedline.OneHot("whole", 0), "oneHot of whole: classes must be at least 1 (got 0)"),
         (feedline.Select("whole", [0]), "select of whole: a row is one value and has no columns"),
-        (feedline.Select("table", []), "select of table: name at least one column"),
+        (feedline.Select("table", []), "select of table: columns must be a list of at least one number (got [])"),
+        (feedline.Select("table", "01"), "select of table: columns must be a list of at least one number (got '01')"),
+        (feedline.Select("table", 1), "select of table: columns must be a list of at least one number (got 1)"),
+        (feedline.Select("table", [True]), "select of table: a column: must be a whole number (got True)"),
+        (feedline.Select("table", [1.0]), "select of table: a column: must be a whole number (got 1.0)"),
+        (feedline.OneHot("whole", 10.0), "oneHot of whole: classes: must be a whole number (got 10.0)"),
+        (feedline.Scale("whole", "2"), "scale of whole: by and offset must be finite numbers (got '2' and 0.0)"),
+        (feedline.Cast("whole", "(2,"), "cast of whole: dtype must be one of numbers, such as float32 (got '(2,')"),
+        (feedline.Cast("whole", None), "cast of whole: dtype must be one of numbers, such as float32 (got None)"),
+        (feedline.Concat("x", "table"), "concat of x: name each array once"),
         (feedline.Select("table", [4]), "select of table: there is no column 4, only 0 to 3"),
         (feedline.Select("table", [-1]), "select of table: there is no column -1, only 0 to 3"),
         (feedline.Concat("x", ["table", "text"]), "concat of x: it takes numbers, text is str96"),
@@ -188,6 +270,22 @@ def test_what_are_no_statistics_is_one_sentence(tmp_path):
     refused(InputMissingError, "cannot be read (No such file or directory): write it with feedline stats")
     path.write_bytes(b"mean")
     refused(DataError, "holds no mean and std")
+    np.savez(path, mean=np.zeros(200), std=np.ones(200))
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        refused(DataError, "holds no mean and std")
+    for place in range(0, 600, 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with contextlib.suppress(DataError):
+            feedline.Standardize("x", path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("mean.npy", bytes(65 << 20))
+    refused(DataError, "mean has 68157440 bytes")
+    np.savez(path, mean=np.zeros(0), std=np.zeros(0))
+    refused(DataError, "mean holds no numbers")
+    np.savez(path, mean=np.zeros(2, complex), std=np.ones(2))
+    refused(DataError, "mean holds no numbers")
     np.savez(path, mean=np.zeros(2))
     refused(DataError, "holds no mean and std")
     np.savez(path, mean=np.zeros(2), std=np.array([{}], object))

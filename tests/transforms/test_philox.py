@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from feedline.errors import UsageError
 from feedline.transforms import Context
 from feedline.transforms.philox import philox
 
@@ -62,6 +63,17 @@ def test_a_generator_goes_with_the_step():
     assert (context([9], step=3).generator().random(4) == first).all()
     assert (context([1], step=4).generator().random(4) != first).all()
     assert (context([1], step=3, rank=1).generator().random(4) != first).all()
+
+
+def test_generators_of_one_batch_differ():
+    asked = context([1])
+    assert (asked.generator().random(4) != asked.generator().random(4)).all()
+
+
+@pytest.mark.parametrize("high", [0, -1, 2**32 + 1, 2.7, True])
+def test_a_bound_that_is_none_is_refused(high):
+    with pytest.raises(UsageError, match="integers: high"):
+        context([1]).integers(high)
 
 
 def test_row_numbers_cannot_be_changed():

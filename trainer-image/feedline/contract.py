@@ -219,6 +219,7 @@ class Report(TypedDict, total=False):
     feedSamplesPerSecond: int
     modelSamplesPerSecond: int
     transformPermille: int
+    gather: str
     fetchMicros: Percentiles
     stepMicros: Percentiles
     firstBatchMillis: int

@@ -50,7 +50,7 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
-    from feedline.files import bytes_of
+    from feedline.files import bytes_of, copied_by
     from feedline.limits import default_threads, memory_bytes
     from feedline.units import size
 
@@ -74,7 +74,7 @@ def check(
     if in_memory:
         training.require_memory(total + copied + (own if processes > 1 else 0), limit)
     threads = loader.threads or default_threads(processes=processes)
-    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {threads} threads")
+    typer.echo(f"{kept}: {size(total)} of {size(limit)} of memory; {threads} threads, {copied_by()} gather")
     if not in_memory and total > limit:
         typer.echo("warning: the data do not fit into memory: rows will be read from the disk again in every epoch")
     elif not in_memory and total < limit // 2:

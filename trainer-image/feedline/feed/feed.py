@@ -174,7 +174,7 @@ class Feed:
             "read_ahead": read_ahead,
             "weights": weights,
             "draws": draws,
-            "transforms": tuple(transforms),
+            "transforms": transforms,
             "is_training": is_training,
         }
         self._shuffle: order.Shuffle | order.Blocks = shuffle

@@ -43,9 +43,10 @@ class Filling:
         self._layouts = dict(layouts(chain.specs, batch_rows, batches))
         # Small batches that lie together are one to a transform, which costs more to call than to let run.
         self._is_joined = not chain.has_functions and all(layout.contiguous for layout in self._layouts.values())
-        self._piece = batch_rows if chain.has_functions else max(1, _PIECE_BYTES // max(1, chain.widest))
-        row_bytes = sum(arrays[name].row_bytes for name in chain.gathered)
-        self.bytes_on_the_way = (row_bytes + chain.widest) * self._piece if chain.gathered else 0
+        self._piece = batch_rows
+        if not chain.has_functions:
+            self._piece = max(1, min(_PIECE_BYTES // chain.widest, batch_rows * batches))
+        self.bytes_on_the_way = chain.bytes_of_row * self._piece
 
     def fill(self, memory: NDArray[np.uint8], claim: Claim, rows: NDArray[np.intp], take: Take) -> tuple[float, Spent]:
         """Fill a slot with the rows of its batches, one after the other.

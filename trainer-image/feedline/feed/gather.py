@@ -88,7 +88,9 @@ class Gatherer:
         self._arrays = arrays
         batch_rows = plan.local_batch_size
         bytes_of_batch = batch_bytes(chain.specs, batch_rows)
-        self.batches_per_slot = max(1, min(SLOT_BYTES // bytes_of_batch, plan.steps))
+        # What is stored may be more than what becomes of it, and a function may take as long as a step.
+        widest = max(bytes_of_batch, batch_rows * sum(array.row_bytes for array in arrays.values()))
+        self.batches_per_slot = 1 if chain.has_functions else max(1, min(SLOT_BYTES // widest, plan.steps))
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
         self._claims, self._orders = Claims(plan, self.batches_per_slot, epochs), Orders(plan, shuffle, seed, draw)
         memory = memory_bytes()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from feedline.files.chosen import Chosen
 from feedline.files.file import File
 from feedline.files.memory import Memory, Private
+from feedline.files.native import gather
 
 _SCRATCH_BYTES = 4 << 20
 
@@ -134,6 +135,7 @@ class Array:
         self._starts = np.cumsum([0, *sizes[:-1]])
         self.is_dense = self._index is None and all(part.file.header.is_dense for part in parts)
         self._scratch = threading.local()
+        self._gather = gather(self._parts)
 
     @property
     def bytes(self) -> int:
@@ -161,6 +163,9 @@ class Array:
     def take(self, rows: NDArray[np.intp], out: NDArray[np.uint8]) -> None:
         """Copy `rows` to `out`, ``[len(rows), row_bytes]`` uint8, C-contiguous; the GIL is released meanwhile."""
         rows = self._in_use(rows)
+        if self._gather is not None:
+            self._gather.take(rows, out)
+            return
         if len(self._parts) == 1:
             _copy(self._parts[0], rows, out)
             return

@@ -99,7 +99,10 @@ def largest_class(manifest: Manifest, train: Arrays, validation: Arrays | None) 
         return
     by_role = {array.role: array.name for array in manifest.train_data.arrays}
     name, hidden = by_role.get("Target"), manifest.train.parameters.get("hiddenUnits", 256)
-    becomes_another = any(each.kind != "cast" and name in each.arguments.values() for each in manifest.transforms)
+    becomes_another = any(
+        each.kind != "cast" and (name == each.arguments.get("array") or name in each.arguments.get("arrays", ()))
+        for each in manifest.transforms
+    )
     if name is not None and is_classes(train[name]) and not becomes_another:
         splits = [train[name], *([validation[name]] if validation is not None and name in validation else [])]
         classes_in(splits, int(hidden) if isinstance(hidden, int | float) else 1)

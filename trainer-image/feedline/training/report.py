@@ -18,6 +18,7 @@ from feedline.contract import (
     Report,
 )
 from feedline.feed import FeedStats
+from feedline.files import copied_by
 from feedline.paging import Limits
 from feedline.training.snapshot import Aim, Snapshot, SplitSnapshot
 from feedline.training.verdict import Evidence, judge
@@ -134,7 +135,7 @@ def summarize(run: Snapshot) -> Report:
 
 def _fed(stats: FeedStats) -> Report:
     """Return what is said of the feed."""
-    told: Report = {}
+    told: Report = {"gather": copied_by()}
     if stats.paging:
         told["diskSamples"] = stats.rows_from_disk
         told["paging"] = sentence(" ".join(f"{name}: {way}" for name, way in stats.paging.items()))

@@ -21,7 +21,7 @@ from feedline.order import price as price_of
 from feedline.ranks import ALONE, Place
 from feedline.training.ranks_folder import RanksFolder
 from feedline.training.shared_rows import SharedRows
-from feedline.training.transforms import declared, function_of, show
+from feedline.training.transforms import declared, function_of, roles, show
 from feedline.transforms import ArraySpec, Function
 from feedline.units import size
 
@@ -141,6 +141,8 @@ def check_split(manifest: Manifest, split: Split, volumes: Volumes, arrays: Arra
     processes, world = resources["processes"], resources["nodes"] * resources["processes"]
     place = Place(0, world, 0, processes) if split is manifest.train_data else ALONE
     with _feed(manifest, split, volumes, arrays, place) as feed:
+        if manifest.train.transform is None:
+            roles(manifest, feed.element_spec)
         own = feed.require_room() * processes if manifest.loader.engine == "Feed" else 0
         return own, None if feed.blocks is None else price(manifest, arrays, feed.blocks)
 

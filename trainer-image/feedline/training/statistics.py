@@ -49,6 +49,10 @@ def write_statistics(
     """
     if all(each.kind != "standardize" for each in manifest.transforms):
         raise UsageError("spec.data.transforms: has no standardize, which is what statistics are for")
+    files = [each.arguments["statistics"] for each in manifest.transforms if each.kind == "standardize"]
+    for path in files:
+        if files.count(path) > 1:
+            raise UsageError(f"spec.data.transforms: two standardize have the file {path}: name one for each")
     arrays = open_split(manifest, manifest.train_data, volumes)
     for number, each in enumerate(manifest.transforms):
         if each.kind != "standardize":
@@ -58,7 +62,8 @@ def write_statistics(
         before = declared(manifest, volumes, number)
         with Feed(arrays, rows, shuffle="none", last_batch="keep", epochs=1, transforms=before) as feed:
             if name not in feed.element_spec or feed.element_spec[name].dtype.kind not in "biuf":
-                raise UsageError(f"standardize of {name}: there is no such array of numbers")
+                known = ", ".join(sorted(feed.element_spec))
+                raise UsageError(f"standardize of {name}: there is no such array of numbers here, only {known}")
             moments = Moments(feed.element_spec[name].row_shape, axis)
             for batch in feed:
                 try:
@@ -78,4 +83,4 @@ def _write(path: Path, statistics: Statistics) -> None:
     try:
         write_bytes(path, file.getvalue())
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
+        raise StorageError(f"{path}: cannot be written ({error.strerror}): choose another place for it") from None

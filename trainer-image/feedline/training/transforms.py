@@ -64,10 +64,10 @@ def roles(manifest: Manifest, names: Iterable[str]) -> dict[str, list[str]]:
     for name in names:
         found[known.get(name, "Extra")].append(name)
     if not found["Input"]:
-        made = ", ".join(found["Target"] + found["Extra"])
+        made, function = ", ".join(found["Target"] + found["Extra"]), manifest.train.transform
+        by = "spec.data.transforms: they make" if function is None else f"spec.train.transform: {function} returns"
         raise UsageError(
-            f"spec.train.transform: {manifest.train.transform} returns {made}, and no array of the role Input: return "
-            "inputs by the names that they have in spec.data"
+            f"{by} {made}, and no array of the role Input: keep inputs by the names that they have in spec.data"
         )
     return found
 

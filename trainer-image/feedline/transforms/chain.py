@@ -64,13 +64,15 @@ class Chain:
         is_training: bool,
         sample: Callable[[], tuple[Batch, NDArray[np.intp]]],
     ) -> None:
+        if not isinstance(transforms, Sequence):
+            raise UsageError(f"transforms: must be a list of them (got {transforms!r})")
         for each in transforms:
             if not isinstance(each, Transform) and not callable(each):
                 raise UsageError(f"transforms: {each!r} is none, and no function: see feedline.Cast and its like")
         self._transforms, self._seed, self._is_training = tuple(transforms), seed, is_training
         self.is_empty = not transforms
         self.has_functions = not all(isinstance(each, Transform) for each in transforms)
-        self._after: list[dict[str, ArraySpec]] = []
+        self._inputs, self._after = dict(inputs), list[dict[str, ArraySpec]]()
         specs, tried = dict(inputs), sample() if self.has_functions else None
         for number, each in enumerate(self._transforms):
             if tried is not None:
@@ -100,8 +102,20 @@ class Chain:
 
     @property
     def widest(self) -> int:
-        """Bytes of a row of the widest array on the way."""
-        return max((spec.row_bytes for specs in self._after for spec in specs.values()), default=0)
+        """Bytes of a row of the widest array on the way, at least 1."""
+        return max(1, *(spec.row_bytes for specs in (self._inputs, *self._after) for spec in specs.values()))
+
+    @property
+    def bytes_of_row(self) -> int:
+        """Bytes of all that is made of a row on the way, those of the arrays that are gathered for it among them."""
+        stored = sum(self._inputs[name].row_bytes for name in self.gathered)
+        made = sum(
+            after[each.writes].row_bytes
+            if isinstance(each, Transform)
+            else sum(spec.row_bytes for spec in after.values())
+            for each, after in zip(self._transforms, self._after, strict=True)
+        )
+        return stored + made
 
     def apply(self, batch: Batch, outs: Batch, rows: NDArray[np.intp], place: Place) -> Spent:
         """Write what comes out of a batch to `outs`; return what functions took.

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.errors import DataError, UsageError
+from feedline.transforms.arguments import dtype_name, number_type, whole
 from feedline.transforms.spec import ArraySpec
-from feedline.transforms.transform import Batch, OfOne, Transform, known, number_type
+from feedline.transforms.transform import Batch, OfOne, Transform, known
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class OneHot(OfOne):
 
     def output(self, spec: ArraySpec) -> ArraySpec:
         """Return what its array is after it."""
-        if self.classes < 1:
+        if whole(self.classes, f"oneHot of {self.array}: classes") < 1:
             raise self.refuse(f"classes must be at least 1 (got {self.classes})")
         if spec.dtype.kind not in "iu":
             raise self.refuse(f"classes must be whole numbers, this is {spec.dtype.name}")
@@ -52,7 +53,7 @@ class OneHot(OfOne):
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
-        return {"oneHot": {"array": self.array, "classes": self.classes, "dtype": self.dtype}}
+        return {"oneHot": {"array": self.array, "classes": int(self.classes), "dtype": dtype_name(self.dtype)}}
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ class Select(OfOne):
         """Return what its array is after it."""
         if not spec.row_shape:
             raise self.refuse("a row is one value and has no columns")
-        if not len(self.columns):
-            raise self.refuse("name at least one column")
+        if not _is_list(self.columns):
+            raise self.refuse(f"columns must be a list of at least one number (got {self.columns!r})")
         for column in self.columns:
-            if not 0 <= column < spec.row_shape[-1]:
+            if not 0 <= whole(column, f"select of {self.array}: a column") < spec.row_shape[-1]:
                 raise self.refuse(f"there is no column {column}, only 0 to {spec.row_shape[-1] - 1}")
         return ArraySpec(spec.dtype, (*spec.row_shape[:-1], len(self.columns)))
 
@@ -124,7 +125,7 @@ class Concat(Transform):
 
     def outputs(self, specs: Mapping[str, ArraySpec]) -> dict[str, ArraySpec]:
         """Return what a batch is after it."""
-        if len(set(self.arrays)) != len(self.arrays) or not self.arrays:
+        if not _is_list(self.arrays) or len(set(self.arrays)) != len(self.arrays):
             raise UsageError(f"concat of {self.name}: name each array once, and at least one")
         parts = [_columns(known(specs, name, self)) for name in self.arrays]
         if self.name in specs and self.name not in self.arrays:
@@ -163,3 +164,8 @@ class Concat(Transform):
 
 def _columns(spec: ArraySpec) -> ArraySpec:
     return spec if spec.row_shape else ArraySpec(spec.dtype, (1,))
+
+
+def _is_list(value: Any) -> bool:
+    """Tell whether it names something, one after the other; a text is one name."""
+    return not isinstance(value, str) and np.ndim(value) == 1 and len(value) > 0

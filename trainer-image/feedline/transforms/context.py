@@ -6,11 +6,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from feedline.errors import UsageError
+from feedline.transforms.arguments import whole
 from feedline.transforms.philox import philox
 
 _WORDS: Final = 4
 _BLOCKS: Final = 1 << 24
 _TO_UNIT: Final = 2.0**-32
+_MOST: Final = 1 << 32
 
 
 class Context:
@@ -19,7 +22,7 @@ class Context:
     Attributes
     ----------
     rows
-        The number of each row in its split, ``[n]``.
+        The number of each row among those that are fed, ``[n]``.
     epoch, step
         Which batch it is, from 0.
     seed
@@ -50,7 +53,15 @@ class Context:
         return self._words(shape) * _TO_UNIT
 
     def integers(self, high: int, *shape: int) -> NDArray[np.int64]:
-        """Return random integers from 0 up to but without `high`, at most 2**32, ``[n, *shape]``, as `uniform` does."""
+        """Return random integers from 0 up to but without `high`, ``[n, *shape]``, as `uniform` does.
+
+        Raises
+        ------
+        UsageError
+            `high` is no whole number from 1 to 2**32.
+        """
+        if not 1 <= whole(high, "integers: high") <= _MOST:
+            raise UsageError(f"integers: high must be from 1 to 2**32 (got {high})")
         return ((self._words(shape) * np.uint64(high)) >> np.uint64(32)).astype(np.int64)
 
     def generator(self) -> np.random.Generator:
@@ -59,6 +70,7 @@ class Context:
         It gives the same where a run goes on, and not where the batches are others: of another size, or shared among
         more ranks.
         """
+        self._drawn += 1
         return np.random.default_rng([self.seed, self.epoch, self.step, self._rank, self._number, self._drawn])
 
     def _words(self, shape: tuple[int, ...]) -> NDArray[Any]:

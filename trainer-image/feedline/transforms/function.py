@@ -15,6 +15,7 @@ Function = Callable[[dict[str, NDArray[Any]], Context], Any]
 """Takes a batch, whose arrays are its own to change, and returns the arrays of one with as many rows."""
 
 _TOLD_ROWS: Final = 8
+_KINDS: Final = frozenset("biufcSUmM")
 
 
 def name_of(function: Function) -> str:
@@ -33,6 +34,9 @@ def called(function: Function, batch: Batch, context: Context) -> Batch:
     """
     try:
         made = function(dict(batch), context)
+    except (SystemExit, StopIteration) as error:
+        # Which would end a run as if all were well.
+        raise _wrong(function, context, f"raised {error!r}: return a batch, or raise an error") from error
     except Exception as error:
         error.add_note(f"raised by the transform {name_of(function)}{_where(context)}")
         raise
@@ -44,12 +48,16 @@ def called(function: Function, batch: Batch, context: Context) -> Batch:
             arrays[name] = array = np.asarray(value)
         except Exception as error:
             raise _wrong(function, context, f"returned no array for {name!r} ({error})") from error
-        if not isinstance(name, str) or array.dtype.hasobject or not array.ndim:
+        is_plain = array.dtype.kind in _KINDS and not isinstance(value, np.ma.MaskedArray)
+        if not isinstance(name, str) or not is_plain or not array.ndim:
             raise _wrong(function, context, f"returned no array of numbers, texts or dates for {name!r}")
+        arrays[name] = array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if len(array) != len(context.rows):
             raise _wrong(
                 function, context, f"returned {len(array)} rows of {name!r} for {len(context.rows)}: return as many"
             )
+        if not array.size:
+            raise _wrong(function, context, f"returned rows of no values for {name!r}")
     return arrays
 
 

@@ -2,16 +2,23 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feedline.errors import DataError
+from feedline.transforms.arguments import dtype_name, number_type
 from feedline.transforms.spec import ArraySpec
-from feedline.transforms.statistics import Statistics, load_statistics
-from feedline.transforms.transform import OfOne, number_type
+from feedline.transforms.statistics import Statistics, load_statistics, usable
+from feedline.transforms.transform import OfOne
+
+_LEAST: Final = float(np.finfo(np.float32).tiny)
+_MOST: Final = float(np.finfo(np.float32).max)
+_FAR: Final = 1000.0
+"""Standard deviations that a mean may be from 0: a float32 rounds it by less than a ten thousandth of one."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Cast(OfOne):
     Parameters
     ----------
     dtype
-        Its name. A whole number that it cannot hold is an error; a float may be rounded, but becomes no whole number.
+        Its name. A number beyond its range is an error; one that becomes a float may be rounded, and no float becomes a
+        whole number.
     """
 
     dtype: str
@@ -43,13 +51,17 @@ class Cast(OfOne):
 
     def write(self, values: NDArray[Any], out: NDArray[Any], rows: NDArray[np.intp]) -> None:
         """Write the numbers to `out`."""
-        np.copyto(out, values, casting="unsafe")
-        if out.dtype.kind in "iu" and not np.can_cast(values.dtype, out.dtype):
+        with np.errstate(over="ignore"):
+            np.copyto(out, values, casting="unsafe")
+        if not np.can_cast(values.dtype, out.dtype):
             self._require_held(values, out, rows)
 
     def _require_held(self, values: NDArray[Any], out: NDArray[Any], rows: NDArray[np.intp]) -> None:
-        # A negative number that becomes unsigned compares equal to nothing only where its sign is looked at, too.
-        wrong = (out != values) | ((out < 0) != (values < 0))
+        if out.dtype.kind == "f":
+            wrong = np.isinf(out) & np.isfinite(values)
+        else:
+            # A negative number that becomes unsigned compares equal to nothing only where its sign is looked at, too.
+            wrong = (out != values) | ((out < 0) != (values < 0))
         if wrong.any():
             place = np.argwhere(wrong)[0]
             raise DataError(
@@ -59,7 +71,7 @@ class Cast(OfOne):
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
-        return {"cast": {"array": self.array, "dtype": self.dtype}}
+        return {"cast": {"array": self.array, "dtype": dtype_name(self.dtype)}}
 
 
 @dataclass(frozen=True)
@@ -84,20 +96,31 @@ class Scale(OfOne):
 
     def output(self, spec: ArraySpec) -> ArraySpec:
         """Return what its array is after it."""
-        if not (np.isfinite(self.by) and np.isfinite(self.offset)):
-            raise self.refuse("by and offset must be finite")
+        if not all(isinstance(each, Real) and np.isfinite(float(each)) for each in (self.by, self.offset)):
+            raise self.refuse(f"by and offset must be finite numbers (got {self.by!r} and {self.offset!r})")
         return _float(self, spec, self.dtype)
 
     def write(self, values: NDArray[Any], out: NDArray[Any], rows: NDArray[np.intp]) -> None:
         """Write the products to `out`."""
         del rows
-        np.multiply(values, out.dtype.type(self.by), out=out, dtype=out.dtype, casting="same_kind")
+        working = _working(values, out, self.by, self.offset)
+        made = out if working == out.dtype else np.empty(out.shape, working)
+        np.multiply(values, working.type(self.by), out=made, dtype=working, casting="same_kind")
         if self.offset:
-            out += out.dtype.type(self.offset)
+            made += working.type(self.offset)
+        if made is not out:
+            np.copyto(out, made, casting="same_kind")
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
-        return {"scale": {"array": self.array, "by": self.by, "offset": self.offset, "dtype": self.dtype}}
+        return {
+            "scale": {
+                "array": self.array,
+                "by": float(self.by),
+                "offset": float(self.offset),
+                "dtype": dtype_name(self.dtype),
+            }
+        }
 
 
 @dataclass(frozen=True)
@@ -130,7 +153,7 @@ class Standardize(OfOne):
     def __post_init__(self) -> None:
         """Read the statistics."""
         if isinstance(self.statistics, Statistics):
-            mean, std = self.statistics.mean, self.statistics.std
+            mean, std = usable(self.statistics.mean, self.statistics.std, f"standardize of {self.array}")
         else:
             mean, std = load_statistics(Path(self.statistics))
         object.__setattr__(self, "_mean", mean)
@@ -153,15 +176,27 @@ class Standardize(OfOne):
     def write(self, values: NDArray[Any], out: NDArray[Any], rows: NDArray[np.intp]) -> None:
         """Write the standardized numbers to `out`."""
         del rows
-        # Dates in seconds, for instance, would lose what tells them apart in a float32.
-        working = np.result_type(values.dtype, out.dtype)
-        np.subtract(values, self._mean.astype(working), out=out, dtype=working, casting="same_kind")
-        out *= (1.0 / self._std).astype(out.dtype)
+        working = _working(values, out, self._mean, self._std, 1 / self._std)
+        if (np.abs(self._mean) > _FAR * self._std).any():
+            working = np.dtype(np.float64)  # or the mean would be rounded by more than what tells numbers apart
+        made = out if working == out.dtype else np.empty(out.shape, working)
+        np.subtract(values, self._mean.astype(working), out=made, dtype=working, casting="same_kind")
+        made *= (1.0 / self._std).astype(working)
+        if made is not out:
+            np.copyto(out, made, casting="same_kind")
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
         digest = hashlib.sha256(self._mean.tobytes() + self._std.tobytes()).hexdigest()[:16]
-        return {"standardize": {"array": self.array, "statistics": digest, "dtype": self.dtype}}
+        return {"standardize": {"array": self.array, "statistics": digest, "dtype": dtype_name(self.dtype)}}
+
+
+def _working(values: NDArray[Any], out: NDArray[Any], *constants: float | NDArray[np.float64]) -> np.dtype[Any]:
+    """Return in which floats to compute: such as hold the values, the result and the constants."""
+    working = np.result_type(values.dtype, out.dtype, np.float32)
+    exact = [np.abs(np.asarray(each)) for each in constants]
+    are_held = all(((each == 0) | ((each > _LEAST) & (each < _MOST))).all() for each in exact)
+    return working if are_held else np.dtype(np.float64)
 
 
 def _float(transform: OfOne, spec: ArraySpec, name: str) -> ArraySpec:

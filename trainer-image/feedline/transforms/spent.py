@@ -38,11 +38,12 @@ class Stopwatch:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count what is done within."""
-        began, cpu, queued = time.perf_counter(), time.thread_time(), _queued()
+        queued = _queued()
+        began, cpu = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
-            seconds, on_cpu = time.perf_counter() - began, time.thread_time() - cpu
+            on_cpu, seconds = time.thread_time() - cpu, time.perf_counter() - began
             after = _queued()
             blocked = 0.0 if queued is None or after is None else max(0.0, seconds - on_cpu - (after - queued))
             self.spent = self.spent.plus(Spent(seconds, on_cpu, blocked))

@@ -1,5 +1,6 @@
 """Means and standard deviations of columns, in a file: `.npz` with ``mean`` and ``std``, without pickle."""
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from feedline.errors import DataError, InputMissingError, UsageError
 
-_MOST_BYTES: Final = 1 << 30
+_MOST_BYTES: Final = 64 << 20
+"""Of means: those of eight million columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,33 +51,55 @@ def load_statistics(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64
     InputMissingError
         It is not there.
     DataError
-        It is none, or a number in it is not finite.
+        It is none, or one by which nothing can be standardized.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path}: is too large to hold statistics: write it with feedline stats")
-        with np.load(path, allow_pickle=False) as file:
-            mean, std = (np.asarray(file[name], np.float64) for name in ("mean", "std"))
+        with zipfile.ZipFile(path) as file:
+            mean, std = (_member(file, name) for name in ("mean", "std"))
     except OSError as error:
         raise InputMissingError(
             f"{path}: cannot be read ({error.strerror or error}): write it with feedline stats"
         ) from None
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
-        told = " ".join(str(error).split())[:200]
+    except Exception as error:  # noqa: BLE001 - what all there is to a broken archive and a broken header
+        told = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: holds no mean and std ({told}): write it with feedline stats") from None
+    return usable(mean, std, str(path))
+
+
+def _member(file: zipfile.ZipFile, name: str) -> NDArray[np.float64]:
+    member = file.getinfo(f"{name}.npy")
+    if member.file_size > _MOST_BYTES:
+        raise ValueError(f"{name} has {member.file_size} bytes")
+    with file.open(member) as stream:
+        values = np.lib.format.read_array(stream, allow_pickle=False)
+    if values.dtype.kind not in "iuf" or not values.size:
+        raise ValueError(f"{name} holds no numbers")
+    return values.astype(np.float64)
+
+
+def usable(
+    mean: NDArray[np.float64], std: NDArray[np.float64], told: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation as they are.
+
+    Raises
+    ------
+    DataError
+        Nothing can be standardized by them.
+    """
     if mean.shape != std.shape:
         raise DataError(
-            f"{path}: mean has shape {list(mean.shape)} and std {list(std.shape)}: write it with feedline stats"
+            f"{told}: mean has shape {list(mean.shape)} and std {list(std.shape)}: write it with feedline stats"
         )
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
-        raise DataError(f"{path}: mean or std is not finite: the rows hold NaN or infinity; correct them")
+        raise DataError(f"{told}: mean or std is not finite: the rows hold NaN or infinity; correct them")
     if (std < 0).any():
-        raise DataError(f"{path}: a standard deviation is negative: write it with feedline stats")
+        raise DataError(f"{told}: a standard deviation is negative: write it with feedline stats")
     if not std.all():
         place = [int(number) for number in np.argwhere(std == 0)[0]]
         where = f"at {place}" if place else "of all values"
         raise DataError(
-            f"{path}: the standard deviation {where} is 0, the same value in every row: leave that column out by "
+            f"{told}: the standard deviation {where} is 0, the same value in every row: leave that column out by "
             "select, or pass it as it is"
         )
     return mean, std
@@ -135,7 +159,8 @@ class Moments:
 
     def statistics(self) -> Statistics:
         """Return what is known of all of them."""
-        std = np.sqrt(self._squares / self._count)
+        # Of equal values rounding leaves a little.
+        std = np.where(self._least == self._most, 0.0, np.sqrt(self._squares / self._count))
         mean, std, least, most = (
             np.reshape(each, (*np.shape(each), *self._ones)) for each in (self._mean, std, self._least, self._most)
         )

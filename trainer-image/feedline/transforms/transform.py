@@ -106,20 +106,3 @@ def known(specs: Mapping[str, ArraySpec], name: str, by: Transform) -> ArraySpec
     if name not in specs:
         raise UsageError(f"{word(by)} of {name}: there is no such array here, only {', '.join(sorted(specs))}")
     return specs[name]
-
-
-def number_type(name: str, told: str) -> np.dtype[Any]:
-    """Return a dtype of numbers by its name.
-
-    Raises
-    ------
-    UsageError
-        It is none.
-    """
-    try:
-        dtype = np.dtype(name)
-    except TypeError:
-        dtype = np.dtype(object)
-    if dtype.kind not in "biuf":
-        raise UsageError(f"{told}: dtype must be one of numbers, such as float32 (got {name!r})")
-    return dtype.newbyteorder("=")
