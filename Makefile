@@ -46,6 +46,10 @@ backend-is-known:
 bench: $(call installed,all)  ## measure the feed against what people use today (minutes); ARGS=… go to benchmarks/run.py
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
+.PHONY: bench-rows
+bench-rows: $(call installed,all)  ## measure rows of many kinds beside what people write for them (10 minutes)
+	.venv/bin/python benchmarks/rows.py $(ARGS)
+
 .PHONY: bench-cold
 bench-cold: $(call installed,all)  ## measure data that do not fit into memory (20 minutes, root)
 	.venv/bin/python benchmarks/cold.py $(ARGS)
