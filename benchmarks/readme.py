@@ -28,9 +28,7 @@ def main() -> int:
         before, found, rest = changed.partition(begin)
         _, also, after = rest.partition(end)
         if not found or not also:
-            sys.stderr.write(
-                f"feedline: README.md: has no block from {begin} to {end}: put one there\n"
-            )
+            sys.stderr.write(f"feedline: README.md: has no block from {begin} to {end}: put one there\n")
             return 65
         changed = f"{before}{begin}\n{table(json.loads(results.read_text()))}\n{end}{after}"
     if changed != text:

@@ -54,6 +54,26 @@ def test_windows_are_of_one_split_and_one_file(series, count):
     assert validated == list(range(35, 52, 2))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_windows_lie_between_boundaries(series, count):
+    np.save(series.data / "begins.npy", np.array([10, 48]))
+    settings = [
+        word
+        for split in ("train", "validation")
+        for word in ("--set", f"spec.data.{split}.rows.boundaries=data/begins.npy")
+    ]
+    data = ("--volume", f"data={series.data}")
+    ended = series.command("run", "pipeline.yaml", *data, *settings, "--processes", str(count))
+    assert ended.code == 0, ended.errors
+    ranks = [json.loads(path.read_text()) for path in series.folder.glob("rows-*.json")]
+    begins = {split: sorted(row[0] for rank in ranks for row in rank[split]) for split in ranks[0]}
+    # A window has eight numbers, of which those from 4 to 8 and from 41 to 47 are divided.
+    assert set(begins["trained"]) < {0, 2, *range(10, 25, 2)}
+    assert begins["validated"] == [35, 37, 39, 49, 51]
+    checked = series.command("check", "pipeline.yaml", *data, *settings)
+    assert "train: 10 rows, windows every 2 between the boundaries in data/begins.npy, " in checked.output
+
+
 def test_check_tells_of_them_and_classic_refuses_them(series):
     ended = series.command("check", "pipeline.yaml", "--volume", f"data={series.data}")
     assert ended.code == 0, ended.errors

@@ -146,8 +146,11 @@ def _describe(
     # Never into memory: headers, sizes and a sample of pages are all that is looked at.
     loader = document.loader
     residency: Residency = "read" if loader.residency == "read" else "auto"
-    arrays = open_arrays(training.stored(split, volumes), training.rows_of(split, volumes), residency)
+    boundaries = training.boundaries_of(split, volumes)
+    stored, rows = training.stored(split, volumes), training.rows_of(split, volumes)
+    arrays = open_arrays(stored, rows, residency, boundaries=boundaries)
     windows = "" if arrays.windows is None else f", windows every {arrays.windows.stride}"
+    windows += "" if split.boundaries is None else f" between the boundaries in {split.boundaries}"
     index = "" if split.index is None else f", those of {split.index}"
     typer.echo(f"{title}: {arrays.rows} rows{windows}{index}, {size(arrays.bytes)}")
     feeds = loader.engine == "Feed" and loader.residency in ("auto", "read")

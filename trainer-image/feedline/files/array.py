@@ -121,7 +121,8 @@ class Array:
         self._bytes = sum(part.bytes for part in parts)
         if memory is None:
             self.mapped = parts
-        elif used.numbers is None:
+        elif used.numbers is None or not all(part.file.header.is_dense for part in parts):
+            # Of windows that overlap all are there, which takes less than each of some by itself.
             self._parts = _in_memory(memory, name, parts)
         else:
             self._index, self._parts = None, [_chosen_in_memory(memory, Array(name, files, used))]
@@ -133,7 +134,8 @@ class Array:
             ]
         sizes = [part.length for part in self.mapped] or [len(part) for part in self._parts]
         self._starts = np.cumsum([0, *sizes[:-1]])
-        self.is_dense = self._index is None and all(part.file.header.is_dense for part in parts)
+        self._is_shared = not all(part.file.header.is_dense for part in parts)
+        self.is_dense = self._index is None and not self._is_shared
         self._scratch = threading.local()
         self._gather = gather(self._parts)
 
@@ -145,7 +147,7 @@ class Array:
     @property
     def loaded_bytes(self) -> int:
         """Bytes of memory that the rows take where all of them are read into it."""
-        return self._bytes if self._index is None else self.rows * self.row_bytes
+        return self._bytes if self._index is None or self._is_shared else self.rows * self.row_bytes
 
     def loaded(self) -> "Array":
         """Return the same rows, read into memory now, in order.

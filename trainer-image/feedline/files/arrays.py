@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
+from feedline.files.boundaries import check_boundaries, undivided
 from feedline.files.chosen import Chosen, Rows, check_index, chosen
 from feedline.files.cut import Cut, cut
 from feedline.files.file import File
@@ -67,9 +69,10 @@ class Arrays(Mapping[str, Array]):
 
     def part(self, start: int, stop: int) -> Rows:
         """Return by which rows `open_arrays` opens some of these rows."""
-        if self.windows is not None:
-            return self.windows.range_of(start, stop)
         first, _, numbers = self._used
+        if self.windows is not None:
+            windows = (start, stop) if numbers is None else (int(numbers[start]), int(numbers[stop - 1]) + 1)
+            return self.windows.range_of(*windows)
         if numbers is not None:
             return numbers[start:stop].astype(np.int64) + first
         return first + start, first + stop
@@ -109,6 +112,7 @@ def open_arrays(
     rows: Rows | str | os.PathLike[str] | None = None,
     residency: Residency = "auto",
     memory: Memory | None = None,
+    boundaries: NDArray[Any] | str | os.PathLike[str] | None = None,
 ) -> Arrays:
     """Open `.npy` files, and other files whose rows lie together, as named arrays with the same number of rows.
 
@@ -136,6 +140,10 @@ def open_arrays(
 
     memory
         Where ``"memory"`` puts them; None: into the memory of this process.
+    boundaries
+        Where rows are windows, the numbers of elements, of those of all files together, at which something new begins,
+        such as a document or an episode: windows that have elements from before one and from behind it are left out.
+        An array, or the path of a file that holds one.
 
     Raises
     ------
@@ -147,7 +155,8 @@ def open_arrays(
     EnvironmentInvalidError
         The files are to be mapped, and their file system does not allow it; or one is HDF5, and there is no h5py.
     UsageError
-        The range of rows is empty or lies outside of the data, or an index is given of rows that are windows.
+        The range of rows is empty or lies outside of the data, or an index is given of rows that are windows, or
+        boundaries of others.
     """
     if residency not in get_args(Residency):
         raise UsageError(f"residency: must be auto, mapped, read or memory (got {residency!r})")
@@ -164,18 +173,45 @@ def open_arrays(
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
-    used, there = _chosen(rows, total), None
-    if reach and used.numbers is not None:
-        raise UsageError("rows: of rows that are windows none can be chosen by an index: give start and stop")
-    for name, window in windows.items():
-        if window is not None:
-            opened[name], there = cut(name, opened[name], (used.start, used.stop), window, reach)
-    own = used if there is None else Chosen(0, sum(there.counts), None)
+    used = _chosen(rows, total)
+    own, there = _cut(opened, windows, used, reach, total, boundaries)
     where = (memory or Private()) if residency == "memory" else None
     arrays = {name: Array(name, files, own, where) for name, files in opened.items()}
     if where is not None:
         where.filled()
-    return Arrays(arrays, (named, rows, residency), used, there)
+    return Arrays(arrays, (named, rows, residency, None, boundaries), own, there)
+
+
+def _cut(
+    opened: dict[str, list[File]],
+    windows: Mapping[str, Window | None],
+    used: Chosen,
+    reach: int,
+    total: int,
+    boundaries: NDArray[Any] | str | os.PathLike[str] | None,
+) -> tuple[Chosen, Cut | None]:
+    """Have the rows of files be windows over those in use, where they have them; return which rows there are then."""
+    if boundaries is not None and not reach:
+        raise UsageError("boundaries: are for rows that are windows: give each array a window")
+    if reach and used.numbers is not None:
+        raise UsageError("rows: of rows that are windows none can be chosen by an index: give start and stop")
+    there = None
+    for name, window in windows.items():
+        if window is not None:
+            opened[name], there = cut(name, opened[name], (used.start, used.stop), window, reach)
+    if there is None:
+        return used, None
+    numbers = None if boundaries is None else _undivided(there, boundaries, total)
+    return Chosen(0, sum(there.counts), numbers), there
+
+
+def _undivided(windows: Cut, boundaries: NDArray[Any] | str | os.PathLike[str], total: int) -> NDArray[Any]:
+    if not isinstance(boundaries, str | os.PathLike):
+        check_boundaries("boundaries", boundaries.dtype, boundaries.shape[1:])
+        return undivided(windows, boundaries, total)
+    (array,) = open_arrays({"boundaries": boundaries}).values()
+    check_boundaries(str(boundaries), array.dtype, array.row_shape)
+    return undivided(windows, array.read(0, array.rows), total, str(boundaries))
 
 
 def _chosen(rows: Rows | str | os.PathLike[str] | None, total: int) -> Chosen:

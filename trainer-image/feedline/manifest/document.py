@@ -56,13 +56,14 @@ class Split:
     """The arrays that are read row by row, and which rows.
 
     These are the rows from `start` up to but without `stop` (None: the end), or those that an `index` names, a file as
-    ``VOLUME/FILE``.
+    ``VOLUME/FILE``; `boundaries`, such a file, too, are those of windows.
     """
 
     arrays: tuple[ArrayRef, ...]
     start: int
     stop: int | None
     index: str | None = None
+    boundaries: str | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def _objective(objective: Mapping[str, str] | None) -> Objective | None:
 def _split(split: dict[str, Any]) -> Split:
     rows = split.get("rows", {"start": 0})
     arrays = tuple(_array(array) for array in split["arrays"])
-    return Split(arrays, rows["start"], rows.get("stop"), rows.get("index"))
+    return Split(arrays, rows["start"], rows.get("stop"), rows.get("index"), rows.get("boundaries"))
 
 
 def _array(array: dict[str, Any]) -> ArrayRef:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from feedline.training.report import decimal, summarize
     from feedline.training.run import Run
-    from feedline.training.sources import check_split, open_split, require_memory, rows_of, stored
+    from feedline.training.sources import boundaries_of, check_split, open_split, require_memory, rows_of, stored
     from feedline.training.statistics import write_statistics
     from feedline.training.verdict import in_words
 
@@ -45,6 +45,7 @@ __all__ = [
     "Progress",
     "Run",
     "StoppedEarly",
+    "boundaries_of",
     "check_split",
     "classes_in",
     "decimal",
@@ -97,7 +98,7 @@ _PLACES = {
     ),
     "report": ("decimal", "summarize"),
     "run": ("Run",),
-    "sources": ("check_split", "open_split", "require_memory", "rows_of", "stored"),
+    "sources": ("boundaries_of", "check_split", "open_split", "require_memory", "rows_of", "stored"),
     "statistics": ("write_statistics",),
     "verdict": ("in_words",),
 }

@@ -87,6 +87,11 @@ def rows_of(split: Split, volumes: Volumes) -> Rows | Path:
     return (split.start, split.stop) if split.index is None else file_of(split.index, volumes)
 
 
+def boundaries_of(split: Split, volumes: Volumes) -> Path | None:
+    """Return the file of the boundaries between which windows lie, None where there are none."""
+    return None if split.boundaries is None else file_of(split.boundaries, volumes)
+
+
 def open_split(
     manifest: Manifest, split: Split, volumes: Volumes, place: Place = ALONE, rows: Rows | None = None
 ) -> Arrays:
@@ -100,12 +105,13 @@ def open_split(
         The rows are to be loaded into memory and do not fit.
     """
     named, chosen = stored(split, volumes), rows_of(split, volumes) if rows is None else rows
+    boundaries = boundaries_of(split, volumes)
     if manifest.loader.residency == "memory":
-        require_memory(open_arrays(named, chosen).loaded_bytes, memory_bytes())
+        require_memory(open_arrays(named, chosen, boundaries=boundaries).loaded_bytes, memory_bytes())
     residency = "mapped" if manifest.loader.engine == "Classic" else manifest.loader.residency
     folder = RanksFolder.of_environment() if place.local_world > 1 else None
     memory = None if folder is None else SharedRows(folder.rows, is_first=place.local_rank == 0)
-    return open_arrays(named, chosen, cast("Residency", residency), memory)
+    return open_arrays(named, chosen, cast("Residency", residency), memory, boundaries)
 
 
 def require_memory(needed: int, limit: int) -> None:
@@ -172,7 +178,7 @@ def validation_source(manifest: Manifest, volumes: Volumes, device: Any, place: 
     split = manifest.validation_data
     if split is None or place.world == 1:
         return None if split is None else _source(manifest, split, volumes, device, ALONE)
-    arrays = open_arrays(stored(split, volumes), rows_of(split, volumes))
+    arrays = open_arrays(stored(split, volumes), rows_of(split, volumes), boundaries=boundaries_of(split, volumes))
     if arrays.rows < place.world:
         raise DataError(
             f"data.validation: {arrays.rows} rows are too few for {place.world} processes: take fewer, or more rows"

@@ -1,0 +1,57 @@
+"""Which windows no boundary divides: those of one document, one episode, one recording. Pure."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedline.errors import DataError
+from feedline.files.cut import Cut
+
+
+def check_boundaries(name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
+    """Refuse what are no boundaries by their type, before they are read.
+
+    Raises
+    ------
+    DataError
+        They are no whole numbers, or several in a row.
+    """
+    if dtype.kind not in "iu" or row_shape:
+        raise DataError(
+            f"{name}: boundaries are one element's number for each (got dtype {dtype.str}, rows of shape "
+            f"{list(row_shape)})"
+        )
+
+
+def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "boundaries") -> NDArray[Any]:
+    """Return the numbers of the windows that no boundary divides, ``[n]``.
+
+    Parameters
+    ----------
+    boundaries
+        At which elements of all files something new begins, in any order.
+    elements
+        Of all files.
+
+    Raises
+    ------
+    DataError
+        A boundary lies outside of the files, or no window is left.
+    """
+    edges = np.unique(boundaries)
+    if len(edges) and not 0 <= int(edges[0]) <= int(edges[-1]) <= elements:
+        wrong = edges[0] if edges[0] < 0 else edges[-1]
+        raise DataError(f"{name}: there is a boundary at element {wrong}, and the files have {elements}")
+    edges = np.append(edges.astype(np.int64), np.iinfo(np.int64).max)
+    found, first = [], 0
+    for begin, count in zip(cut.begins, cut.counts, strict=True):
+        starts = begin + np.arange(count) * cut.stride
+        # The next one after the first element of a window, before which something else may lie.
+        coming = edges[np.searchsorted(edges, starts, side="right")]
+        found.append(first + np.flatnonzero(coming >= starts + cut.reach))
+        first += count
+    numbers = np.concatenate(found)
+    if not len(numbers):
+        raise DataError(f"{name}: each window of {cut.reach} elements is divided by one: take shorter windows")
+    return numbers.astype(np.uint32 if first <= 2**32 else np.int64)
