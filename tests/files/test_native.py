@@ -1,6 +1,7 @@
 """Rows that compiled code copies: the bytes that NumPy gives, whatever the parts, and nothing outside its rows."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,10 @@ SOURCE = ROOT / "trainer-image/feedline/files/native/gather.c"
 
 @pytest.fixture(autouse=True)
 def compiled():
-    """Every machine that tests this compiles it: `make` has built it where there is a C compiler."""
-    assert native.copied_by() == "native", "there is no C compiler here: apt install gcc, then make lint"
+    """Skip where nothing is compiled: NumPy copies rows there, which all other tests see."""
+    if native.copied_by() != "native":
+        assert not os.environ.get("CI"), "there is no C compiler here: apt install gcc, make clean"
+        pytest.skip("there is no C compiler here, or FEEDLINE_NATIVE is 0")
 
 
 @given(data=st.data())
