@@ -10,7 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ def _pairs(file: Path) -> Iterator[Pair]:
         partial(windows, file),
         partial(get_batch, file),
     )
-    pictures = feedline.Stored(file, format="Raw", dtype="uint8", shape=_PICTURE)
+    pictures = replace(rows(file, int(np.prod(_PICTURE))), shape=_PICTURE)
     yield Pair(
         "uint8 pictures scaled to float32 in the feed, batch 256",
         "the same by NumPy in the loop",
