@@ -180,11 +180,11 @@ def _pairs(file: Path) -> Iterator[Pair]:
 
 def rows(file: Path, size: int) -> feedline.Stored:
     """Return rows of so many bytes."""
-    whole = _link(file, f"{size}.bin", min(_MOST_ROWS, file.stat().st_size // size) * size)
+    whole = _beginning(file, f"{size}.bin", min(_MOST_ROWS, file.stat().st_size // size) * size)
     return feedline.Stored(whole, format="Raw", dtype="uint8", shape=(size,))
 
 
-def _link(file: Path, name: str, size: int) -> Path:
+def _beginning(file: Path, name: str, size: int) -> Path:
     """Return the first bytes of a file as one of its own, which a row's size divides."""
     if size == file.stat().st_size:
         return file

@@ -201,7 +201,7 @@ def _short(folder: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
 
 
-_LIMITS = (
+_SHARES = (
     ("the disk's rows at random", "diskRandomLimitPermille"),
     ("the disk's rows in order", "diskSequentialLimitPermille"),
     ("the feed's time in transforms", "transformPermille"),
@@ -233,7 +233,7 @@ def _show(finished: Report) -> None:
     table.add_row("page faults, major/minor", f"{finished['majorFaults']} / {finished['minorFaults']}")
     if finished.get("diskSamples"):
         table.add_row("rows read from the disk", f"{finished['diskSamples']}")
-    for name, key in _LIMITS:
+    for name, key in _SHARES:
         if key in finished:
             table.add_row(f"of {name}", f"{finished[key] / 10:.0f} %")  # type: ignore[literal-required]
     for name, value in finished["values"].items():

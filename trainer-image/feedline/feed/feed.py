@@ -186,7 +186,7 @@ class Feed:
         self.threads = threads or default_threads()
         stored = {name: ArraySpec(array.dtype, array.row_shape) for name, array in arrays.items()}
         self._chain = Chain(
-            stored, transforms, seed, is_training=is_training, sample=lambda: sample(arrays, _TRIED_ROWS)
+            stored, transforms, seed, rank, is_training=is_training, sample=lambda: sample(arrays, _TRIED_ROWS)
         )
         self.element_spec: Mapping[str, ArraySpec] = self._chain.specs
         self._row_bytes = sum(spec.row_bytes for spec in self.element_spec.values())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from feedline.feed.claims import Claim
 from feedline.feed.layout import Take, layouts
 from feedline.files import Array, Arrays
-from feedline.transforms import Batch, Chain, Place, Spent
+from feedline.transforms import Batch, Chain, Spent
 
 _PIECE_BYTES: Final = 4 << 20
 """Each call of NumPy's gives the interpreter up and asks for it again: pieces that stay in a core's own cache (256 KiB)
@@ -31,8 +31,6 @@ class Filling:
         What becomes of it.
     batch_rows, batches
         Rows of a batch, and batches of a slot; both may be fewer where there are no more.
-    rank
-        Of this process.
 
     Attributes
     ----------
@@ -40,8 +38,8 @@ class Filling:
         Memory of a thread between files and slots.
     """
 
-    def __init__(self, arrays: Arrays, chain: Chain, batch_rows: int, batches: int, rank: int) -> None:
-        self._arrays, self._chain, self._rank = arrays, chain, rank
+    def __init__(self, arrays: Arrays, chain: Chain, batch_rows: int, batches: int) -> None:
+        self._arrays, self._chain = arrays, chain
         self._layouts = dict(layouts(chain.specs, batch_rows, batches))
         # Small batches that lie together are one to a transform, which costs more to call than to let run.
         self._is_joined = not chain.has_functions and all(layout.contiguous for layout in self._layouts.values())
@@ -69,7 +67,7 @@ class Filling:
         batches, batch_rows = (1, len(rows)) if self._is_joined else (claim.batches, batch_rows)
         views = {name: layout.view(memory, batches, batch_rows) for name, layout in self._layouts.items()}
         for batch in range(batches):
-            place = Place(claim.position.epoch, claim.position.step + batch, self._rank)
+            step = claim.position.step + batch
             for begin in range(0, batch_rows, self._piece):
                 end = min(begin + self._piece, batch_rows)
                 part = rows[batch * batch_rows + begin : batch * batch_rows + end]
@@ -77,7 +75,7 @@ class Filling:
                 given = {name: outs[name] for name in self._chain.direct}
                 given |= {name: _taken(self._arrays[name], part, take) for name in self._chain.gathered}
                 began = time.perf_counter()
-                in_functions = in_functions.plus(self._chain.apply(given, outs, part, place))
+                in_functions = in_functions.plus(self._chain.apply(given, outs, part, claim.position.epoch, step))
                 transforming += time.perf_counter() - began
         return transforming, in_functions
 

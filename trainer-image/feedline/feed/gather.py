@@ -110,7 +110,7 @@ class Gatherer:
                 memory=memory,
             )
             self._take = self._ahead.pagein.take
-        self._filling = Filling(arrays, chain, batch_rows, self.batches_per_slot, plan.rank)
+        self._filling = Filling(arrays, chain, batch_rows, self.batches_per_slot)
         # In use besides the filled ones: a slot in each thread's hands, one at the consumer, one it is letting go.
         slots, slot_bytes = self.capacity + threads + 2, bytes_of_batch * self.batches_per_slot
         own = {

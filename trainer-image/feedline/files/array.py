@@ -118,10 +118,11 @@ class Array:
         self.mapped: list[Mapped] = []
         self._parts: list[NDArray[np.uint8]] = []
         parts = list(_parts(files, used.start, used.stop))
+        self._is_shared = not all(part.file.header.is_dense for part in parts)
         self._bytes = sum(part.bytes for part in parts)
         if memory is None:
             self.mapped = parts
-        elif used.numbers is None or not all(part.file.header.is_dense for part in parts):
+        elif used.numbers is None or self._is_shared:
             # Of windows that overlap all are there, which takes less than each of some by itself.
             self._parts = _in_memory(memory, name, parts)
         else:
@@ -134,7 +135,6 @@ class Array:
             ]
         sizes = [part.length for part in self.mapped] or [len(part) for part in self._parts]
         self._starts = np.cumsum([0, *sizes[:-1]])
-        self._is_shared = not all(part.file.header.is_dense for part in parts)
         self.is_dense = self._index is None and not self._is_shared
         self._scratch = threading.local()
         self._gather = gather(self._parts)

@@ -5,7 +5,7 @@ This module knows no order, thread or framework.
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -207,19 +207,21 @@ def _cut(
 
 def _undivided(windows: Cut, boundaries: NDArray[Any] | str | os.PathLike[str], total: int) -> NDArray[Any]:
     if not isinstance(boundaries, str | os.PathLike):
-        check_boundaries("boundaries", boundaries.dtype, boundaries.shape[1:])
         return undivided(windows, boundaries, total)
-    (array,) = open_arrays({"boundaries": boundaries}).values()
-    check_boundaries(str(boundaries), array.dtype, array.row_shape)
-    return undivided(windows, array.read(0, array.rows), total, str(boundaries))
+    return undivided(windows, _read(boundaries, check_boundaries), total, str(boundaries))
 
 
 def _chosen(rows: Rows | str | os.PathLike[str] | None, total: int) -> Chosen:
     if not isinstance(rows, str | os.PathLike):
         return chosen(rows, total)
-    (array,) = open_arrays({"index": rows}).values()
-    check_index(str(rows), array.dtype, array.row_shape)
-    return chosen(array.read(0, array.rows), total, str(rows))
+    return chosen(_read(rows, check_index), total, str(rows))
+
+
+def _read(path: str | os.PathLike[str], check: Callable[[str, np.dtype[Any], tuple[int, ...]], None]) -> NDArray[Any]:
+    """Return the rows of a file, once what they are is checked."""
+    (array,) = open_arrays({"numbers": path}).values()
+    check(str(path), array.dtype, array.row_shape)
+    return array.read(0, array.rows)
 
 
 def bytes_of(*several: Arrays) -> int:

@@ -37,8 +37,9 @@ def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "bo
     Raises
     ------
     DataError
-        A boundary lies outside of the files, or no window is left.
+        They are none, one lies outside of the files, or no window is left.
     """
+    check_boundaries(name, boundaries.dtype, boundaries.shape[1:])
     edges = np.unique(boundaries)
     if len(edges) and not 0 <= int(edges[0]) <= int(edges[-1]) <= elements:
         wrong = edges[0] if edges[0] < 0 else edges[-1]

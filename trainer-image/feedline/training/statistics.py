@@ -1,7 +1,7 @@
 """The statistics by which a manifest standardizes, made of the training rows alone, as they come to be standardized."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,17 +26,13 @@ class Measured(NamedTuple):
     statistics: Statistics
 
 
-def write_statistics(
-    manifest: Manifest, volumes: Mapping[str, Path], axis: int, advance: Callable[[int], None] = lambda _: None
-) -> Iterator[Measured]:
+def write_statistics(manifest: Manifest, volumes: Mapping[str, Path], axis: int) -> Iterator[Measured]:
     """Write the file of each `standardize` of a manifest, in their order, since one may take what another makes.
 
     Parameters
     ----------
     axis
         Of a row, each place of which has a mean of its own.
-    advance
-        Called with the rows that were read.
 
     Raises
     ------
@@ -47,9 +43,9 @@ def write_statistics(
     StorageError
         The file cannot be written.
     """
-    if all(each.kind != "standardize" for each in manifest.transforms):
-        raise UsageError("spec.data.transforms: has no standardize, which is what statistics are for")
     files = [each.arguments["statistics"] for each in manifest.transforms if each.kind == "standardize"]
+    if not files:
+        raise UsageError("spec.data.transforms: has no standardize, which is what statistics are for")
     for path in files:
         if files.count(path) > 1:
             raise UsageError(f"spec.data.transforms: two standardize have the file {path}: name one for each")
@@ -70,7 +66,6 @@ def write_statistics(
                     moments.add(batch[name])
                 except DataError as error:
                     raise DataError(f"array {name}: {error}") from None
-                advance(len(batch[name]))
         found = moments.statistics()
         _write(path, found)
         load_statistics(path)  # which says what cannot be standardized by

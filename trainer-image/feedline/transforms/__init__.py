@@ -4,7 +4,7 @@ Nothing here knows a file, an order or a thread. Others take `Chain`, which appl
 transforms by their names.
 """
 
-from feedline.transforms.chain import Chain, Place
+from feedline.transforms.chain import Chain
 from feedline.transforms.columns import Concat, OneHot, Select
 from feedline.transforms.context import Context
 from feedline.transforms.function import Function
@@ -24,7 +24,6 @@ __all__ = [
     "Function",
     "Moments",
     "OneHot",
-    "Place",
     "Scale",
     "Select",
     "Spent",

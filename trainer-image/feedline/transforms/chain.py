@@ -1,7 +1,7 @@
 """Transforms one after the other: what comes out, which arrays they concern, and where each writes its result."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,6 @@ from feedline.transforms.spent import Spent, Stopwatch
 from feedline.transforms.transform import Batch, Transform
 
 
-class Place(NamedTuple):
-    """Where a batch is in a run."""
-
-    epoch: int
-    step: int
-    rank: int
-
-
 class Chain:
     """Transforms that are applied in turn.
 
@@ -31,7 +23,7 @@ class Chain:
         What is stored.
     transforms
         Declared ones, and functions.
-    seed, is_training
+    seed, rank, is_training
         What functions are told.
     sample
         Returns some rows of each array and their numbers, with which functions are tried once, to see what they return.
@@ -60,6 +52,7 @@ class Chain:
         inputs: Mapping[str, ArraySpec],
         transforms: Sequence[Transform | Function],
         seed: int,
+        rank: int,
         *,
         is_training: bool,
         sample: Callable[[], tuple[Batch, NDArray[np.intp]]],
@@ -69,7 +62,8 @@ class Chain:
         for each in transforms:
             if not isinstance(each, Transform) and not callable(each):
                 raise UsageError(f"transforms: {each!r} is none, and no function: see feedline.Cast and its like")
-        self._transforms, self._seed, self._is_training = tuple(transforms), seed, is_training
+        self._transforms = tuple(transforms)
+        self._seed, self._rank, self._is_training = seed, rank, is_training
         self.is_empty = not transforms
         self.has_functions = not all(isinstance(each, Transform) for each in transforms)
         self._inputs, self._after = dict(inputs), list[dict[str, ArraySpec]]()
@@ -77,7 +71,7 @@ class Chain:
         for number, each in enumerate(self._transforms):
             if tried is not None:
                 batch, rows = tried
-                context = self._context(number, rows, Place(0, 0, 0))
+                context = self._context(number, rows, 0, 0)
                 if isinstance(each, Transform):
                     specs = each.outputs(specs)
                     tried = self._declared(each, batch, specs, None, rows), rows
@@ -117,7 +111,7 @@ class Chain:
         )
         return stored + made
 
-    def apply(self, batch: Batch, outs: Batch, rows: NDArray[np.intp], place: Place) -> Spent:
+    def apply(self, batch: Batch, outs: Batch, rows: NDArray[np.intp], epoch: int, step: int) -> Spent:
         """Write what comes out of a batch to `outs`; return what functions took.
 
         Parameters
@@ -128,6 +122,8 @@ class Chain:
             For each array that comes out ``[n, *row_shape]``.
         rows
             Their numbers, ``[n]``.
+        epoch, step
+            Which batch it is of.
         """
         watch = Stopwatch()
         for number, each in enumerate(self._transforms):
@@ -135,7 +131,7 @@ class Chain:
                 out = outs[each.writes] if number in self._final else None
                 batch = self._declared(each, batch, self._after[number], out, rows)
             else:
-                context = self._context(number, rows, place)
+                context = self._context(number, rows, epoch, step)
                 with watch.running():
                     batch = called(each, batch, context)
                 require_alike(each, batch, self._after[number], context)
@@ -143,16 +139,8 @@ class Chain:
             _put(batch, outs)
         return watch.spent
 
-    def _context(self, number: int, rows: NDArray[np.intp], place: Place) -> Context:
-        return Context(
-            rows,
-            place.epoch,
-            place.step,
-            self._seed,
-            is_training=self._is_training,
-            rank=place.rank,
-            number=number,
-        )
+    def _context(self, number: int, rows: NDArray[np.intp], epoch: int, step: int) -> Context:
+        return Context(rows, epoch, step, self._seed, is_training=self._is_training, rank=self._rank, number=number)
 
     @staticmethod
     def _declared(

@@ -1,6 +1,8 @@
 """Transforms of each number by itself: another dtype, another scale."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -13,7 +15,7 @@ from feedline.errors import DataError
 from feedline.transforms.arguments import dtype_name, number_type
 from feedline.transforms.spec import ArraySpec
 from feedline.transforms.statistics import Statistics, load_statistics, usable
-from feedline.transforms.transform import OfOne
+from feedline.transforms.transform import OfOne, word
 
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 _MOST: Final = float(np.finfo(np.float32).max)
@@ -104,12 +106,10 @@ class Scale(OfOne):
         """Write the products to `out`."""
         del rows
         working = _working(values, out, self.by, self.offset)
-        made = out if working == out.dtype else np.empty(out.shape, working)
-        np.multiply(values, working.type(self.by), out=made, dtype=working, casting="same_kind")
-        if self.offset:
-            made += working.type(self.offset)
-        if made is not out:
-            np.copyto(out, made, casting="same_kind")
+        with _rounded_to(out, working) as made:
+            np.multiply(values, working.type(self.by), out=made, dtype=working, casting="same_kind")
+            if self.offset:
+                np.add(made, working.type(self.offset), out=made)
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
@@ -179,11 +179,9 @@ class Standardize(OfOne):
         working = _working(values, out, self._mean, self._std, 1 / self._std)
         if (np.abs(self._mean) > _FAR * self._std).any():
             working = np.dtype(np.float64)  # or the mean would be rounded by more than what tells numbers apart
-        made = out if working == out.dtype else np.empty(out.shape, working)
-        np.subtract(values, self._mean.astype(working), out=made, dtype=working, casting="same_kind")
-        made *= (1.0 / self._std).astype(working)
-        if made is not out:
-            np.copyto(out, made, casting="same_kind")
+        with _rounded_to(out, working) as made:
+            np.subtract(values, self._mean.astype(working), out=made, dtype=working, casting="same_kind")
+            np.multiply(made, (1.0 / self._std).astype(working), out=made)
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
@@ -199,8 +197,17 @@ def _working(values: NDArray[Any], out: NDArray[Any], *constants: float | NDArra
     return working if are_held else np.dtype(np.float64)
 
 
+@contextmanager
+def _rounded_to(out: NDArray[Any], working: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Yield where to compute: `out` itself, or memory in other floats, which are rounded to it at the end."""
+    made = out if working == out.dtype else np.empty(out.shape, working)
+    yield made
+    if made is not out:
+        np.copyto(out, made, casting="same_kind")
+
+
 def _float(transform: OfOne, spec: ArraySpec, name: str) -> ArraySpec:
-    dtype = number_type(name, f"{type(transform).__name__.lower()} of {transform.array}")
+    dtype = number_type(name, f"{word(transform)} of {transform.array}")
     if dtype.kind != "f":
         raise transform.refuse(f"dtype must be a float (got {name})")
     if spec.dtype.kind not in "biuf":
