@@ -18,7 +18,7 @@ checksum = $(shell cat $1 2>/dev/null | cksum | cut -d' ' -f1)
 stamp = .venv/.installed/$1-$(call checksum,$2)
 
 bootstrap := $(call stamp,bootstrap,requirements/bootstrap.txt)
-project := $(call stamp,project,pyproject.toml hatch_build.py trainer-image/feedline/files/native/gather.c)
+project := $(call stamp,project,pyproject.toml hatch_build.py $(wildcard trainer-image/feedline/native/*.c))
 # $(call installed,SET): what a target needs that uses the packages of requirements/SET.txt.
 installed = $(call stamp,$1,requirements/$1.txt) $(project)
 

@@ -148,7 +148,7 @@ def test_an_image_holds_what_its_program_needs_and_starts_it_without_a_shell(ima
 @built
 @pytest.mark.parametrize("image", ["keras", "tensorflow", "pytorch"], indirect=True)
 def test_a_trainer_copies_rows_by_compiled_code(image):
-    done = images.run(image, "python", "-c", "from feedline.files import copied_by; print(copied_by())")
+    done = images.run(image, "python", "-c", "from feedline.native import copied_by; print(copied_by())")
     assert done.stdout == "native\n", done.stderr
 
 

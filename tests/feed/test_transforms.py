@@ -337,3 +337,47 @@ def test_their_time_is_part_of_the_feeds(arrays):
     assert 0 < stats.functions.seconds < stats.transform_seconds < stats.gather_busy_seconds
     assert 0 < stats.functions.cpu < 1.01 * stats.functions.seconds  # two clocks, of which one is adjusted
     assert stats.bytes == 200 * sum(spec.row_bytes for spec in feed.element_spec.values())
+
+
+DECLARED = (feedline.Scale("image", 1 / 255, -0.5), feedline.Cast("label", "int64"))
+
+
+@pytest.mark.parametrize(
+    ("transforms", "converted"),
+    [(DECLARED, 2), ((*DECLARED, crop), 1), ((crop, *DECLARED), 0)],
+    ids=["alone", "before", "after"],
+)
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_compiled_code_and_numpy_convert_alike(arrays, monkeypatch, transforms, converted, batch_size):
+    def batches():
+        with feedline.Feed(arrays, batch_size, seed=5, last_batch="keep", transforms=transforms) as feed:
+            return [{name: array.tobytes() for name, array in batch.items()} for batch in feed]
+
+    seen = batches()
+    asked = []
+    monkeypatch.setattr("feedline.transforms.scaling.conversion", lambda *dtypes: asked.append(dtypes))
+    assert batches() == seen
+    assert len(asked) == converted
+
+
+@pytest.mark.parametrize(
+    ("transforms", "expected"),
+    [
+        (
+            (feedline.Scale("image", 1 / 255), feedline.Scale("image", 2.0)),
+            lambda stored: stored * np.float32(1 / 255) * np.float32(2),
+        ),
+        (
+            (feedline.Scale("image", 1 / 255), feedline.Select("image", [0, 2])),
+            lambda stored: (stored * np.float32(1 / 255))[..., [0, 2]],
+        ),
+        ((feedline.Scale("image", 1 / 3e40),), lambda stored: (stored * (1 / 3e40)).astype(np.float32)),
+        ((feedline.Cast("image", "float16"),), lambda stored: stored.astype(np.float16)),
+    ],
+    ids=["twice", "selected", "float64", "float16"],
+)
+def test_what_compiled_code_does_not_do_alone_is_left_to_numpy(arrays, transforms, expected):
+    stored = arrays["image"].read(0, ROWS)
+    with feedline.Feed(arrays, 20, shuffle="none", last_batch="keep", transforms=transforms) as feed:
+        seen = np.concatenate([batch["image"].copy() for batch in feed])
+    assert (seen == expected(stored)).all()

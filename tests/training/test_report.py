@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from snapshots import AHEAD, a_run
 
 from feedline.contract import Report
-from feedline.files import copied_by
+from feedline.native import copied_by
 from feedline.paging.limits import Limits
 from feedline.training import report
 

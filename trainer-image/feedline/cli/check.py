@@ -50,8 +50,9 @@ def check(
         typer.echo(f"data not checked: pass {' '.join(f'--volume {name}=DIR' for name in document.volumes)}")
         return
     volumes = options.folders(document, volume)
-    from feedline.files import bytes_of, copied_by
+    from feedline.files import bytes_of
     from feedline.limits import default_threads, memory_bytes
+    from feedline.native import copied_by
     from feedline.units import size
 
     limit, loader = memory_bytes(), document.loader

@@ -369,7 +369,7 @@ class Feed:
             arguments |= {"block_rows": self.blocks.rows, "window": self.blocks.window}
         if self._draw is not None:
             arguments["draw"] = self._draw.fingerprint()
-        if not self._chain.is_empty:
+        if self._chain.told():
             arguments["transforms"] = self._chain.told()
         return {
             "order": order.version(self._shuffle, self.plan.rows),

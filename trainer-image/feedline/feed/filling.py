@@ -1,7 +1,7 @@
 """Fills the memory of a slot: rows as they are stored, or what transforms make of them.
 
-What no declared transform concerns is copied right to where it ends. The rest is taken in pieces; functions take whole
-batches.
+What no declared transform concerns is copied right to where it ends, and what compiled code converts is converted
+there. The rest is taken in pieces; functions take whole batches.
 """
 
 import time
@@ -58,10 +58,11 @@ class Filling:
         Spent
             Those of them in functions of the user's.
         """
-        batch_rows = len(rows) // claim.batches
-        for name in self._chain.direct:
-            self._layouts[name].fill(memory, rows, batch_rows, self._arrays[name], take)
+        batch_rows, converted = len(rows) // claim.batches, self._chain.converted
         transforming, in_functions = 0.0, Spent()
+        for name in (*self._chain.direct, *converted):
+            layout, array = self._layouts[name], self._arrays[name]
+            transforming += layout.fill(memory, rows, batch_rows, array, take, converted.get(name))
         if self._chain.is_empty:
             return transforming, in_functions
         batches, batch_rows = (1, len(rows)) if self._is_joined else (claim.batches, batch_rows)
@@ -72,7 +73,7 @@ class Filling:
                 end = min(begin + self._piece, batch_rows)
                 part = rows[batch * batch_rows + begin : batch * batch_rows + end]
                 outs = {name: view[batch, begin:end] for name, view in views.items()}
-                given = {name: outs[name] for name in self._chain.direct}
+                given = {name: outs[name] for name in (*self._chain.direct, *converted)}
                 given |= {name: _taken(self._arrays[name], part, take) for name in self._chain.gathered}
                 began = time.perf_counter()
                 in_functions = in_functions.plus(self._chain.apply(given, outs, part, claim.position.epoch, step))

@@ -1,5 +1,6 @@
 """Where the batches of each array lie in the memory of a slot, so that every batch starts on a boundary. Pure."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from feedline.feed.slots import aligned
 from feedline.files import Array
+from feedline.native import Conversion
 from feedline.transforms import ArraySpec
 
 Take = Callable[[Array, NDArray[np.intp], NDArray[np.uint8]], None]
@@ -36,16 +38,35 @@ class Layout:
         return np.ndarray(shape, self.spec.dtype, memory, self.offset, (self.stride, *self.batch_strides))
 
     def fill(
-        self, memory: NDArray[np.uint8], rows: NDArray[np.intp], batch_rows: int, array: Array, take: Take
-    ) -> None:
-        """Have rows of an array, those of one batch after the other, copied to a slot's memory as they are stored."""
-        row_bytes = self.spec.row_bytes
+        self,
+        memory: NDArray[np.uint8],
+        rows: NDArray[np.intp],
+        batch_rows: int,
+        array: Array,
+        take: Take,
+        conversion: Conversion | None = None,
+    ) -> float:
+        """Have rows of an array, those of one batch after the other, copied to a slot's memory.
+
+        Returns
+        -------
+        float
+            Seconds of the conversion to what they are there.
+        """
+        row_bytes, seconds = self.spec.row_bytes, 0.0
         step = len(rows) if self.contiguous else batch_rows
         for batch, begin in enumerate(range(0, len(rows), step)):
             part = rows[begin : begin + step]
             start = self.offset + batch * self.stride
-            out = memory[start : start + len(part) * row_bytes].reshape(len(part), row_bytes)
-            take(array, part, out)
+            out = memory[start : start + len(part) * row_bytes]
+            # Of narrower numbers, to the end of where they are to be: from there they are converted in place.
+            stored = out[len(part) * (row_bytes - array.row_bytes) :]
+            take(array, part, stored.reshape(len(part), array.row_bytes))
+            if conversion is not None:
+                began = time.perf_counter()
+                conversion.apply(out)
+                seconds += time.perf_counter() - began
+        return seconds
 
 
 def batch_bytes(specs: Mapping[str, ArraySpec], batch_rows: int) -> int:

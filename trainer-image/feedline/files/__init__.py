@@ -14,7 +14,6 @@ from feedline.files.hdf5 import hdf5_datasets, hdf5_dtype, hdf5_file
 from feedline.files.header import Header
 from feedline.files.memory import Memory
 from feedline.files.mounts import file_system
-from feedline.files.native import copied_by
 from feedline.files.npy import parsed_header
 from feedline.files.safetensors import METADATA, MOST_HEADER_BYTES, TENSOR_DTYPES, Tensor, tensor_of
 from feedline.files.stored import Format, Stored
@@ -41,7 +40,6 @@ __all__ = [
     "advise",
     "begin",
     "bytes_of",
-    "copied_by",
     "file_system",
     "hdf5_datasets",
     "hdf5_dtype",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from feedline.files.chosen import Chosen
 from feedline.files.file import File
 from feedline.files.memory import Memory, Private
-from feedline.files.native import gather
+from feedline.native import gather
 
 _SCRATCH_BYTES = 4 << 20
 

@@ -1,7 +1,7 @@
 """All rows in a random order: a pure function of seed and epoch.
 
 Nothing here depends on a numpy release: only Philox's raw output and integer arithmetic are used, and the sorted keys
-are distinct, so that the sort algorithm does not matter.
+are distinct, so that the sort algorithm does not matter. Compiled code gives the same order sooner, where there is any.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from feedline.native import Shuffler, shuffler
 
 _BUCKET_ROWS = 1 << 20
 """Rows sorted at once: 8 MiB of keys, so that building an order needs little besides the order itself."""
@@ -41,12 +43,27 @@ def permutation(rows: int, seed: int, epoch: int, first_stream: int = 0) -> NDAr
     """
     dtype = row_dtype(rows)
     buckets = -(-rows // _BUCKET_ROWS)
+    compiled = shuffler(rows, buckets, seed, epoch)
+    if compiled is not None:
+        return _permutation_by(compiled, rows, buckets, first_stream)
     if buckets == 1:
         return _shuffled(rows, seed, epoch, first_stream + 1).astype(dtype)
     dealt, starts = _deal(rows, buckets, seed, epoch, first_stream, dtype)
     for bucket, (start, stop) in enumerate(pairwise(starts)):
         members = dealt[start:stop]
         members[:] = members[_shuffled(members.size, seed, epoch, first_stream + 1 + bucket).astype(np.intp)]
+    return dealt
+
+
+def _permutation_by(compiled: Shuffler, rows: int, buckets: int, first_stream: int) -> NDArray[np.unsignedinteger]:
+    """Return the same by compiled code."""
+    dealt = np.arange(rows, dtype=np.uint32) if buckets == 1 else np.empty(rows, np.uint32)
+    ends = np.array([0, rows])
+    if buckets > 1:
+        ends = np.cumsum([0, *compiled.count(rows, buckets, first_stream)])
+        compiled.deal(ends[:-1], first_stream, dealt)
+    for bucket, (start, stop) in enumerate(pairwise(ends.tolist())):
+        compiled.shuffle(dealt[start:stop], first_stream + 1 + bucket)
     return dealt
 
 

@@ -18,7 +18,7 @@ from feedline.contract import (
     Report,
 )
 from feedline.feed import FeedStats
-from feedline.files import copied_by
+from feedline.native import copied_by
 from feedline.paging import Limits
 from feedline.training.snapshot import Aim, Snapshot, SplitSnapshot
 from feedline.training.verdict import Evidence, judge

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.errors import UsageError
+from feedline.native import Conversion
 from feedline.transforms.context import Context
 from feedline.transforms.function import Function, called, name_of, require_alike, spec_of
 from feedline.transforms.spec import ArraySpec
@@ -41,10 +42,12 @@ class Chain:
         What comes out.
     direct
         Arrays that only functions may change: they can be gathered right where they end.
+    converted
+        Arrays that compiled code converts where they end, and how; `apply` wants them converted.
     gathered
         The other arrays that are taken from the files.
     is_empty, has_functions
-        Whether there is no transform, and whether there is a function, which takes whole batches.
+        Whether there is no transform for `apply`, and whether there is a function, which takes whole batches.
     """
 
     def __init__(
@@ -64,7 +67,6 @@ class Chain:
                 raise UsageError(f"transforms: {each!r} is none, and no function: see feedline.Cast and its like")
         self._transforms = tuple(transforms)
         self._seed, self._rank, self._is_training = seed, rank, is_training
-        self.is_empty = not transforms
         self.has_functions = not all(isinstance(each, Transform) for each in transforms)
         self._inputs, self._after = dict(inputs), list[dict[str, ArraySpec]]()
         specs, tried = dict(inputs), sample() if self.has_functions else None
@@ -85,10 +87,27 @@ class Chain:
         declared = [each for each in self._transforms if isinstance(each, Transform)]
         concerned = {name for each in declared for name in (*each.reads, each.writes)}
         self.direct = [name for name in inputs if name not in concerned and specs.get(name) == inputs[name]]
-        self.gathered = [name for name in inputs if name not in self.direct]
         # The last declared transform of an array writes it where it is to end, unless a function makes it another one.
         last = {each.writes: number for number, each in enumerate(self._transforms) if isinstance(each, Transform)}
         self._final = {number for name, number in last.items() if specs.get(name) == self._after[number].get(name)}
+        self._left = list(range(len(self._transforms)))
+        self.converted = self._convert()
+        self.gathered = [name for name in inputs if name not in self.direct and name not in self.converted]
+        self.is_empty = not self._left
+
+    def _convert(self) -> dict[str, Conversion]:
+        """Return the arrays that compiled code converts, whose transforms are not left to do."""
+        found = {}
+        for number, each in enumerate(self._transforms):
+            if not isinstance(each, Transform):
+                break  # what comes after a function is of its making
+            concerned = [other for other in self._transforms if isinstance(other, Transform) and _concern(other, each)]
+            if number in self._final and concerned == [each] and each.reads == (each.writes,):
+                conversion = each.conversion(self._inputs[each.writes])
+                if conversion is not None:
+                    found[each.writes] = conversion
+                    self._left.remove(number)
+        return found
 
     def told(self) -> list[Any]:
         """Return what is done, as JSON: functions by their names."""
@@ -102,14 +121,12 @@ class Chain:
     @property
     def bytes_of_row(self) -> int:
         """Bytes of all that is made of a row on the way, those of the arrays that are gathered for it among them."""
-        stored = sum(self._inputs[name].row_bytes for name in self.gathered)
-        made = sum(
-            after[each.writes].row_bytes
-            if isinstance(each, Transform)
-            else sum(spec.row_bytes for spec in after.values())
-            for each, after in zip(self._transforms, self._after, strict=True)
-        )
-        return stored + made
+        found = sum(self._inputs[name].row_bytes for name in self.gathered)
+        for number in self._left:
+            each, after = self._transforms[number], self._after[number]
+            made = [each.writes] if isinstance(each, Transform) else list(after)
+            found += sum(after[name].row_bytes for name in made)
+        return found
 
     def apply(self, batch: Batch, outs: Batch, rows: NDArray[np.intp], epoch: int, step: int) -> Spent:
         """Write what comes out of a batch to `outs`; return what functions took.
@@ -117,7 +134,7 @@ class Chain:
         Parameters
         ----------
         batch
-            Rows as they are stored; those of `direct` lie in `outs` already.
+            Rows as they are stored; those of `direct` and `converted` lie in `outs` already.
         outs
             For each array that comes out ``[n, *row_shape]``.
         rows
@@ -126,7 +143,8 @@ class Chain:
             Which batch it is of.
         """
         watch = Stopwatch()
-        for number, each in enumerate(self._transforms):
+        for number in self._left:
+            each = self._transforms[number]
             if isinstance(each, Transform):
                 out = outs[each.writes] if number in self._final else None
                 batch = self._declared(each, batch, self._after[number], out, rows)
@@ -155,6 +173,11 @@ class Chain:
         made = np.empty((len(rows), *spec.row_shape), spec.dtype) if out is None else out
         transform.apply(batch, made, rows)
         return {name: made if name == transform.writes else batch[name] for name in specs}
+
+
+def _concern(one: Transform, other: Transform) -> bool:
+    """Return whether two concern the same array."""
+    return bool({*one.reads, one.writes} & {*other.reads, other.writes})
 
 
 def _put(batch: Batch, outs: Batch) -> None:

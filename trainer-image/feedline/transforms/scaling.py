@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.errors import DataError
+from feedline.native import Conversion, conversion
 from feedline.transforms.arguments import dtype_name, number_type
 from feedline.transforms.spec import ArraySpec
 from feedline.transforms.statistics import Statistics, load_statistics, usable
@@ -71,6 +72,11 @@ class Cast(OfOne):
                 "wider dtype"
             )
 
+    def conversion(self, spec: ArraySpec) -> Conversion | None:
+        """Return what compiled code does: casts that hold every number."""
+        dtype = self.output(spec).dtype
+        return conversion(spec.dtype, dtype) if np.can_cast(spec.dtype, dtype) else None
+
     def told(self) -> dict[str, Any]:
         """Return what it does."""
         return {"cast": {"array": self.array, "dtype": dtype_name(self.dtype)}}
@@ -105,11 +111,20 @@ class Scale(OfOne):
     def write(self, values: NDArray[Any], out: NDArray[Any], rows: NDArray[np.intp]) -> None:
         """Write the products to `out`."""
         del rows
-        working = _working(values, out, self.by, self.offset)
+        working = _working(values.dtype, out.dtype, self.by, self.offset)
         with _rounded_to(out, working) as made:
             np.multiply(values, working.type(self.by), out=made, dtype=working, casting="same_kind")
             if self.offset:
                 np.add(made, working.type(self.offset), out=made)
+
+    def conversion(self, spec: ArraySpec) -> Conversion | None:
+        """Return what compiled code does: it computes in float32."""
+        dtype = self.output(spec).dtype
+        found = conversion(spec.dtype, dtype)
+        if found is None or _working(spec.dtype, dtype, self.by, self.offset) != np.float32:
+            return None
+        factor = float(np.float32(self.by))
+        return replace(found, by=factor, offset=float(np.float32(self.offset)) if self.offset else found.offset)
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
@@ -176,7 +191,7 @@ class Standardize(OfOne):
     def write(self, values: NDArray[Any], out: NDArray[Any], rows: NDArray[np.intp]) -> None:
         """Write the standardized numbers to `out`."""
         del rows
-        working = _working(values, out, self._mean, self._std, 1 / self._std)
+        working = _working(values.dtype, out.dtype, self._mean, self._std, 1 / self._std)
         if (np.abs(self._mean) > _FAR * self._std).any():
             working = np.dtype(np.float64)  # or the mean would be rounded by more than what tells numbers apart
         with _rounded_to(out, working) as made:
@@ -189,9 +204,9 @@ class Standardize(OfOne):
         return {"standardize": {"array": self.array, "statistics": digest, "dtype": dtype_name(self.dtype)}}
 
 
-def _working(values: NDArray[Any], out: NDArray[Any], *constants: float | NDArray[np.float64]) -> np.dtype[Any]:
+def _working(values: np.dtype[Any], out: np.dtype[Any], *constants: float | NDArray[np.float64]) -> np.dtype[Any]:
     """Return in which floats to compute: such as hold the values, the result and the constants."""
-    working = np.result_type(values.dtype, out.dtype, np.float32)
+    working = np.result_type(values, out, np.float32)
     exact = [np.abs(np.asarray(each)) for each in constants]
     are_held = all(((each == 0) | ((each > _LEAST) & (each < _MOST))).all() for each in exact)
     return working if are_held else np.dtype(np.float64)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.errors import UsageError
+from feedline.native import Conversion
 from feedline.transforms.spec import ArraySpec
 
 Batch = dict[str, NDArray[Any]]
@@ -44,6 +45,10 @@ class Transform(ABC):
     @abstractmethod
     def told(self) -> dict[str, Any]:
         """Return what it does, as JSON: two that say the same do the same."""
+
+    def conversion(self, spec: ArraySpec) -> Conversion | None:  # noqa: ARG002 - most have none
+        """Return what compiled code does of it to an array, the only one that it concerns; None where it cannot."""
+        return None
 
 
 @dataclass(frozen=True)
