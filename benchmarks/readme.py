@@ -14,7 +14,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _README = _ROOT / "README.md"
 _RESULTS = _ROOT / "benchmarks" / "results"
 # For each block of the README the results it is made of, and what makes it.
-_BLOCKS = (("bench", "feed.json", tables.readme), ("rows", "rows.json", tables.rows_table))
+_BLOCKS = (("bench", "feed.json", tables.readme), ("rows", "rows.json", tables.rows_found))
 
 
 def main() -> int:

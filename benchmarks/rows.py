@@ -6,13 +6,16 @@ is asserted: what is wanted is printed beside the figure.
 
 import argparse
 import json
+import os
 import statistics
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 
 import feedline
 from feedline.errors import FeedlineError
-from feedline.native import copied_by
+from feedline.native import copied_by, gather
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CACHE = _ROOT / ".cache" / "bench" / "rows"
@@ -34,7 +37,9 @@ _BYTES = 223 * 9_600_000
 _PICTURE = (32, 32, 3)
 _TOKENS = 1024
 _WARM_SECONDS = 0.3
-_MOST_ROWS = 2_000_000
+_MOST_ROWS = 2_200_000
+
+Take = Callable[[NDArray[np.uint8], NDArray[np.intp], NDArray[np.uint8]], None]
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,14 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     before = machine.describe()
     file = _prepared()
     pairs = [pair for pair in _pairs(file) if options.only in pair.label]
-    rates: dict[str, list[tuple[float, float]]] = {pair.label: [] for pair in pairs}
-    measures = {pair.label: (pair.ours(), pair.theirs()) for pair in pairs}
+    rates: list[list[tuple[float, float]]] = [[] for _ in pairs]
+    measures = [(pair.ours(), pair.theirs()) for pair in pairs]
+    for path in _CACHE.rglob("*"):
+        if path.is_file() and path.stat().st_blocks:
+            _read(path)
     for number in range(options.rounds):
-        for pair in pairs:
-            ours, theirs = measures[pair.label]
-            rates[pair.label].append((ours(options.seconds), theirs(options.seconds)))
+        for found, (ours, theirs) in zip(rates, measures, strict=True):
+            found.append((ours(options.seconds), theirs(options.seconds)))
         sys.stderr.write(f"round {number + 1} of {options.rounds} is done\n")
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -88,7 +95,8 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "seconds": options.seconds,
         "bytes": _BYTES,
-        "pairs": [_told(pair, rates[pair.label]) for pair in pairs],
+        "pairs": [_told(pair, found) for pair, found in zip(pairs, rates, strict=True)],
+        "first": [first_batch(*each, options.rounds) for each in ((10**6, 25, None), (10**9, 50, 50))],
     }
 
 
@@ -106,8 +114,36 @@ def _told(pair: Pair, rates: list[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
+def first_batch(rows: int, wanted_ms: int, wanted_mb: int | None, rounds: int) -> dict[str, Any]:
+    """Return how long the first batch takes of so many rows of 8 bytes, of a file without blocks, and its memory."""
+    path = _CACHE / f"{rows}.bin"
+    path.touch()
+    os.truncate(path, 8 * rows)
+    arrays = feedline.open_arrays({"x": feedline.Stored(path, format="Raw", dtype="uint8", shape=(8,))})
+    seconds, taken = [], []
+    for seed in range(rounds):
+        before, began = _own_bytes(), time.perf_counter()
+        with feedline.Feed(arrays, 256, seed=seed) as batches:
+            next(iter(batches))
+            seconds.append(time.perf_counter() - began)
+            taken.append(_own_bytes() - before)
+    return {
+        "rows": rows,
+        "ms": round(statistics.median(seconds) * 1e3, 1),
+        "mb": round(max(taken) / 1e6),
+        "wantedMs": wanted_ms,
+        "wantedMb": wanted_mb,
+    }
+
+
+def _own_bytes() -> int:
+    """Return the bytes of this process that are of no file."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+
 def _prepared() -> Path:
-    """Return a file of random bytes that is in the page cache."""
+    """Return a file of random bytes."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     path = _CACHE / f"{_BYTES}.bin"
     if not path.exists():
@@ -117,10 +153,14 @@ def _prepared() -> Path:
             for _ in range(223):
                 file.write(random.bytes(_BYTES // 223))
         partial_path.replace(path)
+    return path
+
+
+def _read(path: Path) -> None:
+    """Bring a file into the page cache, whatever pushed it out since it was written."""
     with path.open("rb", buffering=0) as file:
         while file.read(1 << 24):
             pass
-    return path
 
 
 def _pairs(file: Path) -> Iterator[Pair]:
@@ -134,13 +174,14 @@ def _pairs(file: Path) -> Iterator[Pair]:
                 partial(feed, rows(file, size), batch),
                 partial(taken, file, size, batch),
             )
-        yield Pair(
-            f"feed, rows of {size:,} B, batch 256, two threads",
-            "two threads of `np.take`",
-            0,
-            partial(feed, rows(file, size), 256),
-            partial(in_two_threads, file, size, 256),
-        )
+        for batch, share in ((256, 0.85), (32, 0.7)):
+            yield Pair(
+                f"feed, rows of {size:,} B, batch {batch}",
+                "two threads that only gather",
+                share,
+                partial(feed, rows(file, size), batch),
+                partial(in_two_threads, file, size),
+            )
     yield Pair(
         "windows of 1,024 uint16 tokens as int64, batch 256",
         "nanoGPT's `get_batch`",
@@ -163,6 +204,14 @@ def _pairs(file: Path) -> Iterator[Pair]:
         partial(feed, pictures, 256, (augmented, feedline.Scale("x", 1 / 255))),
         partial(in_a_dataloader, file),
     )
+    if find_spec("torchvision") is not None:
+        yield Pair(
+            "pictures cropped, mirrored and scaled in the feed, batch 256",
+            "torchvision's v2 transforms in a torch DataLoader, 2 workers",
+            3,
+            partial(feed, pictures, 256, (augmented, feedline.Scale("x", 1 / 255))),
+            partial(by_torchvision, file),
+        )
     yield Pair(
         "8 files, rows of 2,500 B, batch 256",
         "one file",
@@ -176,6 +225,13 @@ def _pairs(file: Path) -> Iterator[Pair]:
         20,
         partial(feed, hdf5(file), 256),
         partial(indexed_by_h5py, file),
+    )
+    yield Pair(
+        "contiguous HDF5, rows of 2,500 B, shuffled, batch 256",
+        "a torch DataLoader over h5py, 2 workers",
+        20,
+        partial(feed, hdf5(file), 256),
+        partial(hdf5_in_a_dataloader, file),
     )
 
 
@@ -246,27 +302,41 @@ def warmed(measure: Measure) -> Measure:
 
 def taken(file: Path, size: int, batch_size: int) -> Measure:
     """Gather one batch after the other into the same memory, in this thread."""
-    return pulled(lambda: _taken(file, size, batch_size), batch_size)
+    return pulled(lambda: _taken(file, size, batch_size, by_numpy), batch_size)
 
 
-def _taken(file: Path, size: int, batch_size: int) -> Generator[NDArray[np.uint8]]:
+def by_numpy(source: NDArray[np.uint8], order: NDArray[np.intp], slot: NDArray[np.uint8]) -> None:
+    """Copy rows as `np.take` does."""
+    np.take(source, order, 0, slot, "clip")
+
+
+def as_the_feed(source: NDArray[np.uint8], order: NDArray[np.intp], slot: NDArray[np.uint8]) -> None:
+    """Copy rows as the feed does."""
+    compiled = gather([source])
+    if compiled is None:
+        by_numpy(source, order, slot)
+    else:
+        compiled.take(order, slot)
+
+
+def _taken(file: Path, size: int, batch_size: int, take: Take) -> Generator[NDArray[np.uint8]]:
     source = np.memmap(file, np.uint8, "r", shape=(min(_MOST_ROWS, _BYTES // size), size)).view(np.ndarray)
     slot, random = np.empty((batch_size, size), np.uint8), np.random.default_rng()
     while True:
         order = random.permutation(len(source))
         for start in range(0, len(source) - batch_size + 1, batch_size):
-            np.take(source, order[start : start + batch_size], 0, slot, "clip")
+            take(source, order[start : start + batch_size], slot)
             yield slot
 
 
-def in_two_threads(file: Path, size: int, batch_size: int) -> Measure:
+def in_two_threads(file: Path, size: int) -> Measure:
     """Gather in two threads at once, as much at a time as the feed does; nothing is handed over."""
-    at_once = max(batch_size, (8 << 20) // size // batch_size * batch_size)
-    gather = pulled(lambda: _taken(file, size, at_once), at_once)
+    at_once = (8 << 20) // size
+    alone = [pulled(lambda: _taken(file, size, at_once, as_the_feed), at_once) for _ in range(2)]
 
     def measure(seconds: float) -> float:
         with ThreadPoolExecutor(2) as threads:
-            return sum(threads.map(gather, [seconds, seconds]))
+            return sum(threads.map(lambda one: one(seconds), alone))
 
     return measure
 
@@ -337,6 +407,54 @@ def in_a_dataloader(file: Path) -> Measure:
             return torch.from_numpy(picture.astype(np.float32) / 255)
 
     loader = DataLoader(Pictures(), 256, shuffle=True, num_workers=2, drop_last=True)
+    return pulled(lambda: epochs(loader), 256)
+
+
+def by_torchvision(file: Path) -> Measure:
+    """Do the same by torchvision's transforms, a row at a time, in two worker processes."""
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision.transforms import v2
+
+    change = v2.Compose(
+        [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True)]
+    )
+
+    class Pictures(Dataset[Any]):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rows = np.memmap(file, np.uint8, "r", shape=(_BYTES // 3072, 3, 32, 32))
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, row: int) -> Any:
+            return change(torch.from_numpy(self.rows[row].copy()))
+
+    loader = DataLoader(Pictures(), 256, shuffle=True, num_workers=2, drop_last=True)
+    return pulled(lambda: epochs(loader), 256)
+
+
+def hdf5_in_a_dataloader(file: Path) -> Measure:
+    """Take a row at a time by h5py, which each of two worker processes opens for itself."""
+    import h5py
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    path = hdf5(file).path
+    with h5py.File(path) as opened:
+        count = len(opened["x"])
+
+    class Rows(Dataset[Any]):  # type: ignore[misc]
+        source: Any = None
+
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, row: int) -> Any:
+            self.source = self.source or h5py.File(path)["x"]
+            return torch.from_numpy(self.source[row])
+
+    loader = DataLoader(Rows(), 256, shuffle=True, num_workers=2, drop_last=True)
     return pulled(lambda: epochs(loader), 256)
 
 

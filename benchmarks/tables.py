@@ -147,7 +147,22 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def rows_document(results: Results) -> str:
     """Return the page of rows of many kinds."""
     setting = f"{_rows_setting(results)} {_machine(results)}"
-    return "\n\n".join(["# Rows of many kinds", rows_table(results), setting, ""])
+    return "\n\n".join(["# Rows of many kinds", rows_found(results), setting, ""])
+
+
+def rows_found(results: Results) -> str:
+    """Return what was found of rows of many kinds."""
+    return "\n\n".join([rows_table(results), "\n".join(_first_batch(each) for each in results["first"])])
+
+
+def _first_batch(found: dict[str, Any]) -> str:
+    """Return how soon the first batch is there."""
+    is_met = found["ms"] <= found["wantedMs"] and (found["wantedMb"] is None or found["mb"] <= found["wantedMb"])
+    memory = "" if found["wantedMb"] is None else f" and {found['mb']} MB of memory (at most {found['wantedMb']})"
+    return (
+        f"- The first batch after `Feed(…)` of {found['rows']:,} rows: {found['ms']:g} ms (at most "
+        f"{found['wantedMs']}){memory}; {'met' if is_met else 'NOT MET'}."
+    )
 
 
 def rows_table(results: Results) -> str:

@@ -268,7 +268,9 @@ def test_blocks_are_told_of_as_far_ahead_as_asked_and_no_further(arrays, watched
     in_order = order.order(ROWS, BLOCKS, SEED, 0)
     told = np.cumsum([len(rows) for rows in watched().told])
     for number, calls in enumerate(watched().told_before):
-        assert told[calls - 1] == len(in_order.unmixed(0, min((number + 3) * SLOT, ROWS - ROWS % BATCH)))
+        # The first claim is one batch, the others are whole slots.
+        stop = BATCH + (number + 2) * SLOT
+        assert told[calls - 1] == len(in_order.unmixed(0, min(stop, ROWS - ROWS % BATCH)))
 
 
 @pytest.mark.parametrize("batch_size", [BATCH, 500], ids=["49 rows dropped", "499 rows dropped"])

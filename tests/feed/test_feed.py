@@ -345,3 +345,20 @@ def test_memory_cannot_be_chosen_after_the_first_batch(numbered):
         next(iter(feed))
         with pytest.raises(UsageError, match="must be chosen before the first batch"):
             feed.use_memory(lambda size: np.empty(size, np.uint8))
+
+
+def test_the_first_batch_does_not_wait_for_a_whole_slot(numbered, monkeypatch):
+    """Of small rows a slot holds thousands of batches, which are read one by one where they lie on a disk."""
+    taken = []
+    take = feedline.files.Array.take
+
+    def counted(self, rows, out):
+        taken.append(len(rows))
+        take(self, rows, out)
+
+    monkeypatch.setattr(feedline.files.Array, "take", counted)
+    arrays = numbered(40_000, (1,), residency="memory")
+    with feedline.Feed(arrays, batch_size=16, threads=1, epochs=1) as feed:
+        sizes = [len(batch["labels"]) for batch in feed]
+    assert sizes == [16] * 2500
+    assert taken[:: len(arrays)] == [16 * batches for batches in (1, 4, 16, 64, 256, 1024, 2500 - 1365)]

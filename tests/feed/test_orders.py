@@ -13,9 +13,9 @@ def computed(monkeypatch):
     """Return a list of the epochs whose order was computed, in turn."""
     epochs = []
 
-    def counted(rows, shuffle, seed, epoch, draw):
+    def counted(rows, shuffle, seed, epoch, draw, phases):
         epochs.append(epoch)
-        return order(rows, shuffle, seed, epoch, draw)
+        return order(rows, shuffle, seed, epoch, draw, phases)
 
     monkeypatch.setattr(orders, "order", counted)
     return epochs

@@ -198,6 +198,20 @@ def test_windows_that_do_not_go_together_are_one_sentence(tmp_path):
         Stored(tmp_path / "train.bin", format="Raw", dtype="uint16", window=4)
 
 
+def test_windows_of_files_that_end_elsewhere_are_one_sentence(tmp_path):
+    """They begin anew in each file, and would be of other elements than those beside them."""
+    values = np.arange(200)
+    np.save(tmp_path / "y.npy", values)
+    for number, part in enumerate(np.split(values, [105])):
+        np.save(tmp_path / f"x-{number}.npy", part)
+    window = Window(10, stride=10)
+    sources = {"x": Stored(tmp_path / "x-*.npy", window=window), "y": Stored(tmp_path / "y.npy", window=window)}
+    with pytest.raises(DataError, match=r"x has 2 files and y has 1: .*; windows begin anew in each file"):
+        feedline.open_arrays(sources)
+    plain = {"x": tmp_path / "x-*.npy", "y": tmp_path / "y.npy"}
+    assert feedline.open_arrays(plain).rows == 200
+
+
 def test_a_file_that_is_cut_short_says_in_which_window(tmp_path):
     _, stored = token_files(tmp_path)
     arrays = feedline.open_arrays({"x": stored(length=50, stride=10)})

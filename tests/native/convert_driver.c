@@ -7,7 +7,7 @@
 int main(void)
 {
     static const int64_t from[] = {CODE('u', 1), CODE('i', 1), CODE('u', 2), CODE('i', 2), CODE('u', 4), CODE('i', 4),
-                                   CODE('f', 4), CODE('f', 8), 0, -1};
+                                   CODE('f', 2), CODE('f', 4), CODE('f', 8), 0, -1};
     static const int64_t to[] = {CODE('f', 4), CODE('i', 4), CODE('i', 8), CODE('u', 8), 0};
     int converted = 0;
     for (size_t source = 0; source < sizeof from / sizeof *from; source++)
@@ -23,6 +23,6 @@ int main(void)
                     return 1;
                 free(memory);
             }
-    puts(converted == 15 ? "fine" : "not all were converted");
+    puts(converted == 16 ? "fine" : "not all were converted");
     return 0;
 }

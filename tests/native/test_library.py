@@ -78,7 +78,8 @@ def test_sanitizers_find_nothing(tmp_path, source):
 @pytest.mark.parametrize(("wanted", "tag"), [("1", "linux_"), ("0", "any")], ids=["compiled", "pure"])
 def test_a_wheel_is_for_a_platform_or_pure(tmp_path, wanted, tag):
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
-    environment = {"FEEDLINE_NATIVE": wanted, "PATH": str(Path(shutil.which("cc")).parent)}
+    # Zig, where it is installed, keeps what it has compiled at home.
+    environment = {"FEEDLINE_NATIVE": wanted, "PATH": str(Path(shutil.which("cc")).parent), "HOME": str(tmp_path)}
     subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     assert f"-py3-none-{tag}" in wheel.name or (wanted == "1" and "-py3-none-manylinux_" in wheel.name)

@@ -60,6 +60,19 @@ def test_the_bits_are_those_of_numpy(pair, by, offset, count, raw):
     assert (memory[-32:] == 0xA5).all()
 
 
+def test_each_half_is_the_same_float():
+    halves = np.arange(2**16, dtype=np.uint16)
+    memory = np.zeros(2**18, np.uint8)
+    memory[2**17 :] = halves.view(np.uint8)
+    native.Conversion(np.dtype("f2"), np.dtype("f4")).apply(memory)
+    expected = halves.view(np.float16).astype(np.float32)
+    is_nan = np.isnan(expected)
+    made = memory.view(np.float32)
+    assert (made.view(np.uint32)[~is_nan] == expected.view(np.uint32)[~is_nan]).all()
+    assert np.isnan(made[is_nan]).all()
+    assert is_nan.sum() == 2 * 1023
+
+
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_no_offset_changes_no_sign(zero):
     memory = np.array([zero, -zero], np.float32)

@@ -151,6 +151,7 @@ def _describe(
     stored, rows = training.stored(split, volumes), training.rows_of(split, volumes)
     arrays = open_arrays(stored, rows, residency, boundaries=boundaries)
     windows = "" if arrays.windows is None else f", windows every {arrays.windows.stride}"
+    windows += "" if arrays.segments is None else ", from another element on in each epoch"
     windows += "" if split.boundaries is None else f" between the boundaries in {split.boundaries}"
     index = "" if split.index is None else f", those of {split.index}"
     typer.echo(f"{title}: {arrays.rows} rows{windows}{index}, {size(arrays.bytes)}")

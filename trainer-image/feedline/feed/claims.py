@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 from feedline.order import Plan
 from feedline.transforms import Spent
 
+_GROWTH = 4
+_GROWING = 16
+"""Claims until any slot is full."""
+
 
 class Position(NamedTuple):
     """A place in the run: the next step of an epoch."""
@@ -83,9 +87,16 @@ class Claims:
         return self._epochs is None or epoch < self._epochs
 
     def sized(self, claim: Claim) -> Claim:
-        """Return a claim with its number of batches; a smaller last batch has a slot of its own."""
+        """Return a claim with its number of batches; a smaller last batch has a slot of its own.
+
+        The first claim is one batch, and each that follows some times as many, up to a whole slot: nobody waits for a
+        thousand small batches before the first one, which may come from a disk.
+        """
         step, full = claim.position.step, self._plan.rows // self._plan.batch_size
-        return claim._replace(batches=min(self.batches_per_slot, full - step) if step < full else 1)
+        most = self.batches_per_slot
+        if claim.number < _GROWING:
+            most = min(most, _GROWTH**claim.number)
+        return claim._replace(batches=min(most, full - step) if step < full else 1)
 
     def after(self, claim: Claim) -> Claim:
         """Return the claim that follows, its batches not yet decided."""

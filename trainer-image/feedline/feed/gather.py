@@ -23,7 +23,7 @@ from feedline.feed.room import require_room
 from feedline.feed.slots import Allocate, Pool
 from feedline.files import Array, Arrays
 from feedline.limits import memory_bytes
-from feedline.order import Blocks, Draw, Plan, Shuffle, is_computed
+from feedline.order import Blocks, Draw, Phases, Plan, Shuffle, is_computed
 from feedline.paging import Choice
 from feedline.transforms import Chain
 from feedline.units import size
@@ -92,7 +92,9 @@ class Gatherer:
         widest = max(bytes_of_batch, batch_rows * sum(array.row_bytes for array in arrays.values()))
         self.batches_per_slot = 1 if chain.has_functions else max(1, min(SLOT_BYTES // widest, plan.steps))
         self.capacity = max(-(-prefetch // self.batches_per_slot), threads) + 1
-        self._claims, self._orders = Claims(plan, self.batches_per_slot, epochs), Orders(plan, shuffle, seed, draw)
+        phases = None if arrays.segments is None else Phases(*arrays.segments)
+        self._claims = Claims(plan, self.batches_per_slot, epochs)
+        self._orders = Orders(plan, shuffle, seed, draw, phases)
         memory = memory_bytes()
         self._ahead: LookAhead | None = None
         self._take: Take = Array.take
@@ -103,8 +105,8 @@ class Gatherer:
                 shuffle,
                 self._claims,
                 self._orders,
-                # What was drawn may come again.
-                is_once=shuffle != "full" and draw is None,
+                # What was drawn may come again, and what comes elsewhere in the next epoch is no run of rows.
+                is_once=shuffle != "full" and draw is None and phases is None,
                 read_ahead=read_ahead,
                 capacity=self.capacity,
                 memory=memory,

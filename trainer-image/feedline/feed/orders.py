@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedline.feed.claims import Position
-from feedline.order import Blocks, Draw, Order, Plan, Shuffle, order
+from feedline.order import Blocks, Draw, Order, Phases, Plan, Shuffle, order
 
 
 class Orders:
@@ -14,12 +14,19 @@ class Orders:
 
     Parameters
     ----------
-    plan, shuffle, seed, draw
+    plan, shuffle, seed, draw, phases
         Which rows make which batch.
     """
 
-    def __init__(self, plan: Plan, shuffle: Shuffle | Blocks, seed: int, draw: Draw | None = None) -> None:
-        self._plan, self._shuffle, self._seed, self._draw = plan, shuffle, seed, draw
+    def __init__(
+        self,
+        plan: Plan,
+        shuffle: Shuffle | Blocks,
+        seed: int,
+        draw: Draw | None = None,
+        phases: Phases | None = None,
+    ) -> None:
+        self._plan, self._shuffle, self._seed, self._draw, self._phases = plan, shuffle, seed, draw, phases
         self._known: dict[int, Order] = {}
         self._computing = threading.Lock()
 
@@ -53,5 +60,5 @@ class Orders:
             # Two at most: the one in use and the one ahead.
             for old in [each for each in self._known if each not in (epoch - 1, epoch + 1)]:
                 del self._known[old]
-            self._known[epoch] = order(self._plan.rows, self._shuffle, self._seed, epoch, self._draw)
+            self._known[epoch] = order(self._plan.rows, self._shuffle, self._seed, epoch, self._draw, self._phases)
         return self._known[epoch]

@@ -17,7 +17,7 @@ from feedline.files.mounts import file_system
 from feedline.files.npy import parsed_header
 from feedline.files.safetensors import METADATA, MOST_HEADER_BYTES, TENSOR_DTYPES, Tensor, tensor_of
 from feedline.files.stored import Format, Stored
-from feedline.files.windows import Window
+from feedline.files.windows import Phase, Window
 
 __all__ = [
     "MAP_FAILED",
@@ -31,6 +31,7 @@ __all__ = [
     "Header",
     "Mapped",
     "Memory",
+    "Phase",
     "Queue",
     "Residency",
     "Rows",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from feedline.errors import DataError, EnvironmentInvalidError, InputMissingError, UsageError, edge
 from feedline.files.array import Array
-from feedline.files.boundaries import check_boundaries, undivided
+from feedline.files.boundaries import Segments, check_boundaries, segments, undivided
 from feedline.files.chosen import Chosen, Rows, check_index, chosen
 from feedline.files.cut import Cut, cut
 from feedline.files.file import File
@@ -30,15 +30,31 @@ _SAMPLED_ROWS = 64
 
 
 class Arrays(Mapping[str, Array]):
-    """Named arrays with the same number of rows; made by `open_arrays`."""
+    """Named arrays with the same number of rows; made by `open_arrays`.
+
+    Attributes
+    ----------
+    rows
+        Rows of an epoch, unless some are drawn.
+    windows, segments
+        Which windows there are; where they begin elsewhere in each epoch, between which of them: then the rows of an
+        epoch are some of those that the arrays have.
+    """
 
     def __init__(
-        self, arrays: Mapping[str, Array], arguments: tuple[Any, ...], used: Chosen, windows: Cut | None = None
+        self,
+        arrays: Mapping[str, Array],
+        arguments: tuple[Any, ...],
+        used: Chosen,
+        windows: Cut | None = None,
+        segments: Segments | None = None,
     ) -> None:
         self._arrays = dict(arrays)
-        self._arguments, self._used, self.windows = arguments, used, windows
+        self._arguments, self._used, self.windows, self.segments = arguments, used, windows, segments
         self._files = tuple(file for array in self._arrays.values() for file in array.files)
         self.rows = next(iter(self._arrays.values())).rows
+        if segments is not None:
+            self.rows = int(segments.counts.sum())
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -99,6 +115,9 @@ class Arrays(Mapping[str, Array]):
             digest.update(json.dumps(name).encode() + out.tobytes())
         if self._used.numbers is not None:
             digest.update(self._used.numbers.tobytes())
+        if self.segments is not None:
+            digest.update(self.segments.firsts.tobytes() + self.segments.counts.tobytes())
+            headers["window"] = f"every {self.segments.stride}, from another one on in each epoch"
         return {"rows": self.rows, "arrays": headers, "sample": digest.hexdigest()}
 
     def modified_ns(self) -> int:
@@ -168,18 +187,18 @@ def open_arrays(
         _require_mapped(opened)
     _tell_what_is_not_read(opened)
     counts = {name: _joined_rows(name, files) for name, files in opened.items()}
-    _check_pairs(opened)
+    _check_pairs(opened, least=1 if reach else 2)
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise DataError(f"arrays must have the same number of rows: {told}")
     total = next(iter(counts.values()))
     used = _chosen(rows, total)
-    own, there = _cut(opened, windows, used, reach, total, boundaries)
+    own, there, between = _cut(opened, windows, used, reach, total, boundaries)
     where = (memory or Private()) if residency == "memory" else None
     arrays = {name: Array(name, files, own, where) for name, files in opened.items()}
     if where is not None:
         where.filled()
-    return Arrays(arrays, (named, rows, residency, None, boundaries), own, there)
+    return Arrays(arrays, (named, rows, residency, None, boundaries), own, there, between)
 
 
 def _cut(
@@ -189,7 +208,7 @@ def _cut(
     reach: int,
     total: int,
     boundaries: NDArray[Any] | str | os.PathLike[str] | None,
-) -> tuple[Chosen, Cut | None]:
+) -> tuple[Chosen, Cut | None, Segments | None]:
     """Have the rows of files be windows over those in use, where they have them; return which rows there are then."""
     if boundaries is not None and not reach:
         raise UsageError("boundaries: are for rows that are windows: give each array a window")
@@ -200,15 +219,16 @@ def _cut(
         if window is not None:
             opened[name], there = cut(name, opened[name], (used.start, used.stop), window, reach)
     if there is None:
-        return used, None
-    numbers = None if boundaries is None else _undivided(there, boundaries, total)
-    return Chosen(0, sum(there.counts), numbers), there
-
-
-def _undivided(windows: Cut, boundaries: NDArray[Any] | str | os.PathLike[str], total: int) -> NDArray[Any]:
-    if not isinstance(boundaries, str | os.PathLike):
-        return undivided(windows, boundaries, total)
-    return undivided(windows, _read(boundaries, check_boundaries), total, str(boundaries))
+        return used, None, None
+    name, edges = "boundaries", np.empty(0, np.int64) if boundaries is None else boundaries
+    if isinstance(edges, str | os.PathLike):
+        name, edges = str(edges), _read(edges, check_boundaries)
+    all_of_them = Chosen(0, sum(there.counts), None)
+    if not there.is_fixed:
+        return all_of_them, there, segments(there, edges, total, name)
+    if boundaries is None:
+        return all_of_them, there, None
+    return all_of_them._replace(numbers=undivided(there, edges, total, name)), there, None
 
 
 def _chosen(rows: Rows | str | os.PathLike[str] | None, total: int) -> Chosen:
@@ -264,10 +284,13 @@ def _tell_what_is_not_read(opened: Mapping[str, Sequence[File]]) -> None:
         logging.getLogger("feedline").warning("%s%s", more[0].in_addition(), others)
 
 
-def _check_pairs(opened: Mapping[str, Sequence[File]]) -> None:
-    """Refuse arrays of several files each whose files do not go together one by one: rows would be of other labels."""
-    several = {name: files for name, files in opened.items() if len(files) > 1}
-    if len(several) < 2:
+def _check_pairs(opened: Mapping[str, Sequence[File]], least: int) -> None:
+    """Refuse arrays whose files do not go together one by one: rows would be of other labels.
+
+    An array of one file goes with any, unless rows are windows, which begin anew in each file: then `least` is 1.
+    """
+    several = {name: files for name, files in opened.items() if len(files) >= least}
+    if all(len(files) == 1 for files in several.values()):
         return
     first_name, first = next(iter(several.items()))
     for name, files in several.items():
@@ -275,6 +298,7 @@ def _check_pairs(opened: Mapping[str, Sequence[File]]) -> None:
             raise DataError(
                 f"{first_name} has {len(first)} files and {name} has {len(files)}: "
                 "arrays of several files need as many each, with the same rows in each"
+                + ("; windows begin anew in each file" if least == 1 else "")
             )
         for one, other in zip(first, files, strict=True):
             if one.header.rows != other.header.rows:

@@ -1,6 +1,9 @@
-"""Which windows no boundary divides: those of one document, one episode, one recording. Pure."""
+"""Which windows no boundary divides: those of one document, one episode, one recording. Pure.
 
-from typing import Any
+Where windows begin elsewhere in each epoch, that is said by `Segments`: between which elements they may begin.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,46 @@ def check_boundaries(name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]
         )
 
 
+class Segments(NamedTuple):
+    """Where windows may begin, one at each element.
+
+    Attributes
+    ----------
+    firsts
+        The first window of each segment, ``[n]`` int64, as all of them are counted.
+    counts
+        How many of them an epoch takes, ``[n]`` int64: as many whatever the first one is.
+    stride
+        How far from each other.
+    """
+
+    firsts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    stride: int
+
+
+def segments(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "boundaries") -> Segments:
+    """Return where windows may begin so that no boundary divides one; arguments and errors as of `undivided`."""
+    edges = _edges(boundaries, elements, name)
+    firsts, counts, first = [], [], 0
+    for begin, count in zip(cut.begins, cut.counts, strict=True):
+        end = begin + count - 1 + cut.reach
+        inside = edges[(edges > begin) & (edges < end)]
+        starts = np.concatenate([[begin], inside])
+        places = np.concatenate([inside, [end]]) - starts - cut.reach + 1
+        taken = places >= cut.stride
+        firsts.append(first + starts[taken] - begin)
+        counts.append(places[taken] // cut.stride)
+        first += count
+    found = Segments(np.concatenate(firsts), np.concatenate(counts), cut.stride)
+    if not len(found.firsts):
+        raise DataError(
+            f"{name}: each window of {cut.reach} elements, which begins up to {cut.stride - 1} later in some epochs, "
+            "is divided by one: take shorter windows"
+        )
+    return found
+
+
 def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "boundaries") -> NDArray[Any]:
     """Return the numbers of the windows that no boundary divides, ``[n]``.
 
@@ -39,12 +82,7 @@ def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "bo
     DataError
         They are none, one lies outside of the files, or no window is left.
     """
-    check_boundaries(name, boundaries.dtype, boundaries.shape[1:])
-    edges = np.unique(boundaries)
-    if len(edges) and not 0 <= int(edges[0]) <= int(edges[-1]) <= elements:
-        wrong = edges[0] if edges[0] < 0 else edges[-1]
-        raise DataError(f"{name}: there is a boundary at element {wrong}, and the files have {elements}")
-    edges = np.append(edges.astype(np.int64), np.iinfo(np.int64).max)
+    edges = np.append(_edges(boundaries, elements, name), np.iinfo(np.int64).max)
     found, first = [], 0
     for begin, count in zip(cut.begins, cut.counts, strict=True):
         starts = begin + np.arange(count) * cut.stride
@@ -56,3 +94,13 @@ def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "bo
     if not len(numbers):
         raise DataError(f"{name}: each window of {cut.reach} elements is divided by one: take shorter windows")
     return numbers.astype(np.uint32 if first <= 2**32 else np.int64)
+
+
+def _edges(boundaries: NDArray[Any], elements: int, name: str) -> NDArray[np.int64]:
+    """Return the boundaries in ascending order, each once."""
+    check_boundaries(name, boundaries.dtype, boundaries.shape[1:])
+    edges = np.unique(boundaries)
+    if len(edges) and not 0 <= int(edges[0]) <= int(edges[-1]) <= elements:
+        wrong = edges[0] if edges[0] < 0 else edges[-1]
+        raise DataError(f"{name}: there is a boundary at element {wrong}, and the files have {elements}")
+    return edges.astype(np.int64)

@@ -19,6 +19,9 @@ class Cut(NamedTuple):
     ----------
     reach, stride
         Elements that a window takes, and from the begin of one to that of the next.
+    is_fixed
+        Whether they are the same in every epoch; else there is one that begins at each element, of which an epoch takes
+        those a stride apart.
     begins
         At which element of all files the first window of each file begins.
     counts
@@ -27,15 +30,21 @@ class Cut(NamedTuple):
 
     reach: int
     stride: int
+    is_fixed: bool
     begins: tuple[int, ...]
     counts: tuple[int, ...]
+
+    @property
+    def step(self) -> int:
+        """Elements from the begin of a window to that of the next one that there is."""
+        return self.stride if self.is_fixed else 1
 
     def range_of(self, start: int, stop: int) -> tuple[int, int]:
         """Return of which elements of all files, from the first up to but without the second, windows are made."""
         before = [0, *itertools.accumulate(self.counts)]
         first, last = (bisect.bisect_right(before, window) - 1 for window in (start, stop - 1))
-        begin = self.begins[first] + (start - before[first]) * self.stride
-        return begin, self.begins[last] + (stop - 1 - before[last]) * self.stride + self.reach
+        begin = self.begins[first] + (start - before[first]) * self.step
+        return begin, self.begins[last] + (stop - 1 - before[last]) * self.step + self.reach
 
 
 def cut(
@@ -71,15 +80,17 @@ def cut(
     for file in files:
         first, end = max(start - at, 0), min(stop - at, file.elements)
         most = max(most, end - first)
-        if end - first >= reach:
+        if end - first >= reach + window.room:
             file.cut(_windows(name, file.header, first, end, window, reach))
             used.append(file)
             begins.append(at + first)
         at += file.elements
     if not used:
         told = f"no file has more than {most} in use" if len(files) > 1 else f"{most} are in use"
-        raise DataError(f"{name}: a window takes {reach} elements, and {told}: take shorter windows, or more rows")
-    return used, Cut(reach, window.stride, tuple(begins), tuple(file.header.rows for file in used))
+        taken = f"takes {reach} elements" + (f" and begins up to {window.room} later" if window.room else "")
+        raise DataError(f"{name}: a window {taken}, and {told}: take shorter windows, or more rows")
+    counts = tuple(file.header.rows for file in used)
+    return used, Cut(reach, window.stride, window.phase == "fixed", tuple(begins), counts)
 
 
 def _windows(name: str, elements: Header, first: int, end: int, window: Window, reach: int) -> Header:
@@ -87,12 +98,12 @@ def _windows(name: str, elements: Header, first: int, end: int, window: Window, 
     axis = () if window.length is None else (window.length,)
     if 1 + len(axis) + len(elements.row_shape) > MOST_AXES:
         raise DataError(f"{name}: a window of rows of {len(elements.row_shape)} axes has too many: reshape its rows")
-    rows = (end - first - reach) // window.stride + 1
+    rows = (end - first - reach) // window.step + 1
     return replace(
         elements,
         rows=rows,
         row_shape=(*axis, *elements.row_shape),
         offset=elements.offset + (first + window.start) * elements.row_bytes,
         # Of a single one nothing bounds it.
-        stride=window.stride * elements.row_bytes if rows > 1 else 0,
+        stride=window.step * elements.row_bytes if rows > 1 else 0,
     )

@@ -3,9 +3,11 @@
 import operator
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from feedline.errors import UsageError, edge
+
+Phase = Literal["fixed", "per_epoch"]
 
 _MOST = 2**48
 
@@ -30,6 +32,10 @@ class Window:
         Elements from the begin of a window to that of the next.
     start
         Elements of a window before those of this array.
+    phase
+        ``"per_epoch"``: all windows of an epoch of a feed begin up to ``stride - 1`` elements later, by chance, so that
+        over the epochs a window begins at every element. There are as many in every epoch, which are those that fit
+        whatever the epoch; single rows, such as `Arrays` has, begin at each element then.
 
     Raises
     ------
@@ -41,6 +47,7 @@ class Window:
     _: KW_ONLY
     stride: int
     start: int = 0
+    phase: Phase = "fixed"
 
     @edge()
     def __post_init__(self) -> None:
@@ -56,6 +63,18 @@ class Window:
                 bound = f"at least {least}" if number < least else f"at most {_MOST}"
                 raise UsageError(f"window: {name} must be {bound} (got {number})")
             object.__setattr__(self, name, number)
+        if self.phase not in get_args(Phase):
+            raise UsageError(f"window: phase must be fixed or per_epoch (got {self.phase!r})")
+
+    @property
+    def step(self) -> int:
+        """Elements from one place at which a window may begin to the next."""
+        return self.stride if self.phase == "fixed" else 1
+
+    @property
+    def room(self) -> int:
+        """Elements by which the first window may begin later."""
+        return self.stride - self.step
 
     @property
     def reach(self) -> int:
@@ -90,5 +109,10 @@ def common(windows: Mapping[str, Window | None]) -> int:
             raise UsageError(
                 f"{name}: its windows have stride {window.stride}, and those of {first} {there[first].stride}: "
                 "windows of arrays that are read together have one stride"
+            )
+        if window.phase != there[first].phase:
+            raise UsageError(
+                f"{name}: its windows have phase {window.phase}, and those of {first} {there[first].phase}: windows of "
+                "arrays that are read together have one phase"
             )
     return max(window.reach for window in there.values())

@@ -12,6 +12,7 @@ Parameter = str | int | float | bool
 Folder = TypeVar("Folder")
 _EVERY_SECONDS: Final = 600
 _KEEP: Final = 2
+_PHASES: Final = {"Fixed": "fixed", "PerEpoch": "per_epoch"}
 _GRACE_SECONDS: Final = 30  # Kubernetes' own
 _UNITS: Final = {
     **{unit + "i": 1024**power for power, unit in enumerate("KMGT", start=1)},
@@ -26,6 +27,7 @@ class WindowRef:
     stride: int
     length: int | None = None
     start: int = 0
+    phase: str = "fixed"
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,9 @@ def _array(array: dict[str, Any]) -> ArrayRef:
         **{
             **array,
             "shape": tuple(array.get("shape", ())),
-            "window": None if window is None else WindowRef(**window),
+            "window": None
+            if window is None
+            else WindowRef(**{**window, "phase": _PHASES[window.get("phase", "Fixed")]}),
         }
     )
 

@@ -18,6 +18,25 @@ enum { BLOCK = 1024 };
 #define SCALED(number) ((float)(number) * by + offset)
 #define SAME(number) (number)
 
+#define WIDENED(number) (widened(number) * by + offset)
+
+/* Of a half: its bits as those of a float, which is too small by 2**112 then, the subnormal ones, too. */
+static inline float widened(uint16_t half)
+{
+    const uint32_t scale_bits = UINT32_C(239) << 23, beyond_bits = UINT32_C(143) << 23;
+    uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
+    float scale, beyond, number;
+    memcpy(&scale, &scale_bits, sizeof scale);
+    memcpy(&beyond, &beyond_bits, sizeof beyond);
+    memcpy(&number, &bits, sizeof number);
+    number *= scale;
+    memcpy(&bits, &number, sizeof bits);
+    bits |= number >= beyond ? UINT32_C(255) << 23 : 0; /* infinity, or no number */
+    bits |= (uint32_t)(half & 0x8000) << 16;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
 #define LOOP(TO, EXPRESSION, COUNT, IN, OUT)                                                                           \
     for (int64_t number = 0; number < COUNT; number++)                                                                 \
         OUT[number] = (TO)EXPRESSION(IN[number])
@@ -63,6 +82,10 @@ EXPORT int64_t feedline_convert(int64_t from, int64_t to, int64_t numbers, float
     CASES('i', 1, int8_t)
     CASES('u', 2, uint16_t)
     CASES('i', 2, int16_t)
+    case CODE('f', 2):
+        if (to == CODE('f', 4))
+            CONVERT(uint16_t, float, WIDENED);
+        return -1;
     case CODE('f', 4):
         if (to == CODE('f', 4))
             CONVERT(float, float, SCALED);

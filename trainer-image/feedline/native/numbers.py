@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from feedline.native.library import library, wrong
 
-_FLOATS: Final = ("uint8", "int8", "uint16", "int16", "float32")
+_FLOATS: Final = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 _INT32: Final = ("uint8", "int8", "uint16", "int16")
 _KNOWN: Final = {
     **dict.fromkeys((source, "float32") for source in _FLOATS),

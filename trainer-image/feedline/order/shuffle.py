@@ -14,6 +14,7 @@ from feedline.order.draw import Draw
 from feedline.order.full import FullOrder
 from feedline.order.keyed import FEWEST_ROWS, KeyedOrder
 from feedline.order.permutation import permutation
+from feedline.order.phases import Phases
 
 Shuffle = Literal["full", "block", "none"]
 
@@ -41,6 +42,19 @@ class _Drawn:
         return self._numbers[self._inner.unmixed(start, stop, rank, world)].astype(np.intp)
 
 
+class _Shifted:
+    """The order of rows that are windows, which begin elsewhere in each epoch."""
+
+    def __init__(self, inner: Order, phases: Phases, shift: int) -> None:
+        self._inner, self._phases, self._shift = inner, phases, shift
+
+    def rows(self, start: int, stop: int) -> NDArray[np.intp]:
+        return self._phases.places(self._inner.rows(start, stop), self._shift)
+
+    def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
+        return self._phases.places(self._inner.unmixed(start, stop, rank, world), self._shift)
+
+
 def version(shuffle: Shuffle | Blocks, rows: int) -> int:
     """Return the version of an order: a position that was saved in one of another version has no place in it.
 
@@ -61,8 +75,12 @@ def _is_keyed(shuffle: Shuffle | Blocks, rows: int) -> bool:
     return shuffle == "full" and rows >= FEWEST_ROWS
 
 
-def order(rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Draw | None = None) -> Order:
+def order(
+    rows: int, shuffle: Shuffle | Blocks, seed: int, epoch: int, draw: Draw | None = None, phases: Phases | None = None
+) -> Order:
     """Return the order of an epoch, of as many rows as there are or as are drawn."""
+    if phases is not None:
+        return _Shifted(order(rows, shuffle, seed, epoch, draw), phases, phases.shift(seed, epoch))
     if draw is not None:
         return _Drawn(order(rows, shuffle, seed, epoch), draw.numbers(seed, epoch))
     if isinstance(shuffle, Blocks):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from feedline.errors import DataError, EnvironmentInvalidError, FeedlineError, UsageError, UserFunctionError
 from feedline.feed import Feed
-from feedline.files import Arrays, Format, Residency, Rows, Stored, Window, open_arrays
+from feedline.files import Arrays, Format, Phase, Residency, Rows, Stored, Window, open_arrays
 from feedline.limits import default_threads, memory_bytes
 from feedline.manifest import DrawRef, Manifest, Split, file_of
 from feedline.order import Blocks, LastBatch, Plan, Shuffle, balanced, share
@@ -77,7 +77,9 @@ def stored(split: Split, volumes: Volumes) -> dict[str, Stored]:
             dtype=array.dtype,
             shape=array.shape,
             offset=array.offset,
-            window=None if window is None else Window(window.length, stride=window.stride, start=window.start),
+            window=None
+            if window is None
+            else Window(window.length, stride=window.stride, start=window.start, phase=cast("Phase", window.phase)),
         )
     return found
 
