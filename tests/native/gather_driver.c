@@ -42,6 +42,17 @@ int main(void)
         for (int number = 0; number < 3; number++)
             free(memory[number]);
     }
+    /* So much that it goes past the cache. */
+    int64_t count = STREAMED / 3000 + 1;
+    int64_t *rows = calloc((size_t)count, sizeof *rows);
+    uint8_t *row = malloc(3000), *out = malloc((size_t)(count * 3000));
+    memset(row, 7, 3000);
+    struct part part = {row, 0, 3000};
+    if (feedline_gather(&part, 1, 1, 3000, rows, count, out) != -1 || out[count * 3000 - 1] != 7)
+        return 4;
+    free(rows);
+    free(row);
+    free(out);
     puts("fine");
     return 0;
 }

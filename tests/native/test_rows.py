@@ -30,6 +30,19 @@ def test_the_bytes_are_those_of_numpy(data):
     assert (memory[-32:] == 0xA5).all()
 
 
+@pytest.mark.parametrize("shift", [0, 1, 63])
+@pytest.mark.parametrize("row_bytes", [2048, 2051, 9999])
+def test_so_much_that_it_goes_past_the_cache_is_the_same(row_bytes, shift):
+    rows = np.random.default_rng(1).integers(0, 256, (500, row_bytes), dtype=np.uint8)
+    numbers = np.random.default_rng(2).integers(0, 500, (13 << 20) // row_bytes)
+    memory = np.full(len(numbers) * row_bytes + 128, 0xA5, np.uint8)
+    out = memory[shift : shift + len(numbers) * row_bytes].reshape(len(numbers), row_bytes)
+    native.gather([rows]).take(numbers, out)
+    assert (out == rows[numbers]).all()
+    assert (memory[:shift] == 0xA5).all()
+    assert (memory[shift + out.size :] == 0xA5).all()
+
+
 @pytest.mark.parametrize("row", [-1, 50, 2**62, -(2**63)])
 def test_a_row_that_there_is_not_is_refused_before_anything_is_copied(row):
     gather = native.gather([np.zeros((20, 8), np.uint8), np.zeros((30, 8), np.uint8)])
