@@ -37,7 +37,10 @@ TARGETS = (
     Target("feed-tensorflow", ("take",), 32, 0.6),
     Target("feed-tensorflow", ("take",), 256, 1.0),
     Target("feed-tensorflow", ("take",), 1024, 1.0),
-    Target("feed-8-files", ("feed",), 256, 0.55),
+    Target("feed-pytorch", ("feed",), 256, 0.9),
+    Target("feed-tensorflow", ("feed",), 256, 0.85),
+    Target("feed-keras", ("feed",), 256, 0.8),
+    Target("feed-8-files", ("feed",), 256, 0.9),
     # Iterating by itself costs Keras next to nothing: what a ready batch bounds is `fit`.
     Target("fit-keras-feed", ("fit-keras-ready",), 256, 0.9),
     Target("fit-keras-feed", ("fit-keras-classic",), 256, 1.5),

@@ -54,7 +54,8 @@ def fit_ready(data: Data, batch_size: int) -> Measure:
     """Train behind the feed's adapter, which gets one batch that lies ready, again and again."""
     ready = {name: tf.constant(array[:batch_size]) for name, array in mapped(data).items()}
     steps = data.rows // batch_size
-    dataset = adapter.Dataset(lambda: repeat(ready, steps), steps, picker(["features", "labels"], ready), batch_size)
+    pick = picker(["features", "labels"], ready)
+    dataset = adapter.Dataset(lambda: repeat(ready, steps), steps, pick, batch_size, is_in_order=True)
     return _fitted(data, batch_size, lambda: dataset)
 
 

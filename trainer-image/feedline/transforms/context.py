@@ -64,7 +64,7 @@ class Context:
             raise UsageError(f"integers: high must be from 1 to 2**32 (got {high})")
         return ((self._words(shape) * np.uint64(high)) >> np.uint64(32)).astype(np.int64)
 
-    def generator(self) -> np.random.Generator:
+    def generator(self) -> "np.random.Generator":  # not imported before it is asked for, with all that it takes
         """Return a generator that is a function of seed, epoch, step and rank.
 
         It gives the same where a run goes on, and not where the batches are others: of another size, or shared among
