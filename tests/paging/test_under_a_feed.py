@@ -22,7 +22,7 @@ from cold import (
 )
 
 import feedline
-from feedline.feed import gather
+from feedline.feed import claims, gather
 from feedline.order.permutation import permutation
 from feedline.paging import governor
 from feedline.paging.governor import WORDS
@@ -140,7 +140,11 @@ def test_after_a_return_to_an_earlier_state_the_batches_go_on_from_there(arrays,
 
 @pytest.fixture
 def looks(monkeypatch, advised):
-    """Return what the feed does with rows, in order: ("ahead", those to bring in) and ("take", those of features)."""
+    """Return what the feed does with rows, in order: ("ahead", those to bring in) and ("take", those of features).
+
+    Its slots are whole ones from the first on.
+    """
+    monkeypatch.setattr(claims, "_GROWING", 0)
     seen, ahead, take = [], PageIn.ahead, PageIn.take
 
     def seen_ahead(paging, rows):
