@@ -29,7 +29,9 @@ def main() -> None:
         if command.rich_help_panel != panel:
             panel = command.rich_help_panel
             lines += [f"## {panel}", ""]
-        lines += described(name, command)
+        inner = getattr(command, "commands", None)
+        for called, each in [(name, command)] if inner is None else [(f"{name} {each}", inner[each]) for each in inner]:
+            lines += described(called, each)
     lines += ["## feedline-operator", "", _OPERATOR]
     settings = ((code(name), code(default) if default else "", text) for name, (default, text) in VARIABLES.items())
     lines += table(("Variable", "Default", "Meaning"), settings)

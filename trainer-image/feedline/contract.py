@@ -10,6 +10,7 @@ from typing import Final, TypedDict
 API_GROUP: Final = "feedline.dev"
 API_VERSION: Final = "v1alpha1"
 KIND: Final = "TrainingPipeline"
+SWEEP_KIND: Final = "TrainingSweep"
 PLURAL: Final = "trainingpipelines"
 
 LABEL_PIPELINE: Final = "feedline.dev/pipeline"

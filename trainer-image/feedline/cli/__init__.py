@@ -25,6 +25,7 @@ from feedline.cli.stats import stats
 from feedline.cli.status import status
 from feedline.cli.stop import stop
 from feedline.cli.submit import submit
+from feedline.cli.sweep import app as sweep
 from feedline.cli.version import version
 from feedline.cli.why import why
 from feedline.contract import ExitCode
@@ -61,6 +62,9 @@ for _panel, _commands in (
 ):
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+
+
+app.add_typer(sweep, name="sweep", rich_help_panel="Here")
 
 
 def main() -> None:
@@ -116,7 +120,7 @@ def _program() -> str:
         return "feedline"
     program = "kubectl feedline"
     app.info.help = _renamed(app.info.help, program)
-    for command in app.registered_commands:
+    for command in (*app.registered_commands, *sweep.registered_commands):
         command.help = _renamed(command.callback.__doc__ if command.callback else "", program)
     return program
 

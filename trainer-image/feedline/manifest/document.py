@@ -1,5 +1,6 @@
 """A valid TrainingPipeline as frozen dataclasses, which is what others read of a manifest. Nothing is checked here."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -124,6 +125,16 @@ class Objective:
 
     value: str
     is_maximized: bool
+
+    def merit(self, value: float) -> float:
+        """Return a number that is larger for a better value; what is no number is worse than all."""
+        if math.isnan(value):
+            return -math.inf
+        return value if self.is_maximized else -value
+
+    def value_of(self, merit: float) -> float:
+        """Return the value of a merit."""
+        return merit if self.is_maximized else -merit
 
 
 @dataclass(frozen=True)

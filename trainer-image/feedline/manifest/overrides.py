@@ -34,20 +34,30 @@ def apply_override(document: dict[str, Any], override: str) -> None:
         The override is no ``PATH=VALUE``, or its path does not fit the document.
     """
     path, equals, text = override.partition("=")
-    keys = path.split(".")
     where = f"--set {override}"
-    if not equals or not all(keys):
+    if not equals or not all(path.split(".")):
         raise UsageError(f"{where}: must be PATH=VALUE, such as spec.loader.batchSize=64")
     values = read_yaml(text, where)
     if len(values) > 1:
         raise UsageError(f"{where}: the value is {len(values)} YAML documents; give one")
+    assign(document, path, values[0] if values else None, where)
 
+
+def assign(document: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Set the field at a path to a value, in place; None removes it, and `where` is named in errors.
+
+    Raises
+    ------
+    UsageError
+        The path does not fit the document.
+    """
+    keys = path.split(".")
     place: Any = document
     names: list[str] = []
     for key in keys[:-1]:
         name, place = _enter(place, key, ".".join(names), where)
         names.append(name)
-    _assign(place, keys[-1], values[0] if values else None, ".".join(names), where)
+    _assign(place, keys[-1], value, ".".join(names), where)
 
 
 def _enter(place: Any, key: str, path: str, where: str) -> tuple[str, Any]:

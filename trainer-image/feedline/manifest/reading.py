@@ -51,6 +51,11 @@ def read(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[st
     ManifestError
         It is no YAML or holds something else than one TrainingPipeline, or an override does not fit.
     """
+    return read_kind(path, overrides, KIND)
+
+
+def read_kind(path: str | os.PathLike[str], overrides: Sequence[str], kind: str) -> dict[str, Any]:
+    """Read a file with one document of a kind, as `read` does."""
     where = os.fspath(path)
     try:
         # Reading is bounded, so that a path such as /dev/zero ends, too.
@@ -65,8 +70,8 @@ def read(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[st
     except UsageError as error:
         raise ManifestError([str(error)]) from None
     if len(documents) != 1:
-        raise ManifestError([f"{where}: holds {len(documents)} documents; a file must hold one {KIND}"])
-    if problems := _kind_problems(documents[0]):
+        raise ManifestError([f"{where}: holds {len(documents)} documents; a file must hold one {kind}"])
+    if problems := _kind_problems(documents[0], kind):
         raise ManifestError([f"{where}: {problem}" for problem in problems])
     document: dict[str, Any] = documents[0]
     try:
@@ -97,7 +102,7 @@ def parse(document: Mapping[str, Any]) -> Manifest:
         full = plain(dict(document), "the manifest")
     except UsageError as error:
         raise ManifestError([str(error)]) from None
-    if problems := _kind_problems(full):
+    if problems := _kind_problems(full, KIND):
         raise ManifestError(problems)
     schema = pipeline_schema()
     schema.apply_defaults(full)
@@ -142,11 +147,11 @@ def pod_part(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {field: spec[field] for field in POD_FIELDS if field in spec}
 
 
-def _kind_problems(document: Any) -> list[str]:
+def _kind_problems(document: Any, kind: str) -> list[str]:
     if not isinstance(document, dict):
-        return [f"must be a map, a {KIND} with apiVersion, kind, metadata and spec"]
+        return [f"must be a map, a {kind} with apiVersion, kind, metadata and spec"]
     problems = []
-    for field, wanted in (("kind", KIND), ("apiVersion", f"{API_GROUP}/{API_VERSION}")):
+    for field, wanted in (("kind", kind), ("apiVersion", f"{API_GROUP}/{API_VERSION}")):
         got = document.get(field)
         if got != wanted:
             problems.append(f"{field}: must be {wanted} (got {json.dumps(got)})")

@@ -25,7 +25,7 @@ Node = Mapping[str, Any]
 
 # The API server checks metadata by its own rules, which no CRD may repeat; these are the ones that a person meets.
 _STRINGS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
-_METADATA: Final = {
+METADATA: Final = {
     "type": "object",
     "required": ["name"],
     "x-kubernetes-preserve-unknown-fields": True,
@@ -37,7 +37,7 @@ _METADATA: Final = {
     },
 }
 # A status in a file is what `kubectl get -o yaml` wrote there; the API server ignores it when a pipeline is created.
-_STATUS: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+STATUS: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 _TYPES: Final = {
     "object": "a map",
@@ -108,7 +108,7 @@ def pipeline_schema() -> Schema:
     text = importlib.resources.files("feedline.manifest").joinpath(CRD_FILE).read_text(encoding="utf-8")
     (crd,) = read_yaml(text, CRD_FILE)
     root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return Schema({**root, "properties": {**root["properties"], "metadata": _METADATA, "status": _STATUS}})
+    return Schema({**root, "properties": {**root["properties"], "metadata": METADATA, "status": STATUS}})
 
 
 def field_path(path: Iterable[str | int]) -> str:

@@ -21,7 +21,7 @@ from feedline.manifest.jsonvalues import MAX_DEPTH, MAX_NODES, MAX_TEXT_CHARACTE
 # used. libyaml is what Go's yaml.v2 was ported from, so the two agree on the syntax.
 _PARSER: Final[Any] = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
 _TAG: Final = "tag:yaml.org,2002:"
-_WORDS: Final[dict[str, bool | None]] = {
+WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"], True),
     **dict.fromkeys(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"], False),
     **dict.fromkeys(["", "~", "null", "Null", "NULL"], None),
@@ -83,8 +83,8 @@ def read_yaml(text: str, where: str) -> list[Any]:
 
 def _plain_scalar(text: str) -> bool | int | float | str | None:
     """Give an unquoted scalar its type by the rules of yaml.v2's resolve.go."""
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in WORDS:
+        return WORDS[text]
     if _NOT_FINITE.fullmatch(text):
         return float(text.replace(".", ""))
     if not text[0].isdigit() and text[0] not in "+-.":

@@ -8,12 +8,12 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 
 
-def end_with_parent() -> None:
-    """Have the kernel end this process when the one that has started it is gone, as by SIGKILL.
+def end_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel end this process, by a signal, when the one that has started it is gone, as by SIGKILL.
 
     A rank has a session of its own, and would train on and keep its output locked.
     """
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, by)
 
 
 def prctl(option: int, value: int | bytes) -> None:

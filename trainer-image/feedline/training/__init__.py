@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from feedline.training.classes import classes_in, largest_class, require_same_classes
     from feedline.training.execution import execute
     from feedline.training.gang import Progress
+    from feedline.training.history import HISTORY
     from feedline.training.outcome import write_report
-    from feedline.training.output import Output, is_finished, make_fresh, report_in, require_new, run_of
+    from feedline.training.output import Output, is_finished, is_in_use, make_fresh, report_in, require_new, run_of
     from feedline.training.process import (
         JsonLines,
         StoppedEarly,
@@ -33,11 +34,21 @@ if TYPE_CHECKING:
     )
     from feedline.training.report import decimal, summarize
     from feedline.training.run import Run
-    from feedline.training.sources import boundaries_of, check_split, open_split, require_memory, rows_of, stored
+    from feedline.training.sources import (
+        boundaries_of,
+        check_split,
+        epoch_rows,
+        open_split,
+        require_memory,
+        rows_of,
+        stored,
+    )
     from feedline.training.statistics import write_statistics
     from feedline.training.verdict import in_words
+    from feedline.training.whole import write_text
 
 __all__ = [
+    "HISTORY",
     "PACKAGES",
     "Batches",
     "JsonLines",
@@ -50,9 +61,11 @@ __all__ = [
     "classes_in",
     "decimal",
     "end_if_lost",
+    "epoch_rows",
     "execute",
     "in_words",
     "is_finished",
+    "is_in_use",
     "largest_class",
     "logged",
     "make_fresh",
@@ -74,6 +87,7 @@ __all__ = [
     "volumes_from_environment",
     "write_report",
     "write_statistics",
+    "write_text",
 ]
 
 _PLACES = {
@@ -82,8 +96,9 @@ _PLACES = {
     "classes": ("classes_in", "largest_class", "require_same_classes"),
     "execution": ("execute",),
     "gang": ("Progress",),
+    "history": ("HISTORY",),
     "outcome": ("write_report",),
-    "output": ("Output", "is_finished", "make_fresh", "report_in", "require_new", "run_of"),
+    "output": ("Output", "is_finished", "is_in_use", "make_fresh", "report_in", "require_new", "run_of"),
     "process": (
         "StoppedEarly",
         "JsonLines",
@@ -98,9 +113,10 @@ _PLACES = {
     ),
     "report": ("decimal", "summarize"),
     "run": ("Run",),
-    "sources": ("boundaries_of", "check_split", "open_split", "require_memory", "rows_of", "stored"),
+    "sources": ("boundaries_of", "check_split", "epoch_rows", "open_split", "require_memory", "rows_of", "stored"),
     "statistics": ("write_statistics",),
     "verdict": ("in_words",),
+    "whole": ("write_text",),
 }
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from feedline.training.whole import write_text
 
-NAME: Final = "history.csv"
+HISTORY: Final = "history.csv"
 _FIRST: Final = ("step", "epoch", "seconds")
 _log = logging.getLogger("feedline")
 
@@ -29,7 +29,7 @@ class History:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / HISTORY
         self.rows = 0
         self._columns: tuple[str, ...] = ()
         self._descriptor: int | None = None  # kept open: some report after every step

@@ -11,10 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from feedline.errors import EnvironmentInvalidError, StorageError, UsageError
-from feedline.manifest import Manifest
+from feedline.manifest import Manifest, to_yaml
 from feedline.training import history
 from feedline.training.whole import write_text
 
@@ -79,7 +77,7 @@ class Output:
             self._claim()
             self.is_begun = True
             write_text(self.folder / _RUN, json.dumps({"run": self.run}) + "\n")
-            write_text(self.folder / _PIPELINE, yaml.safe_dump(document.document, sort_keys=False, allow_unicode=True))
+            write_text(self.folder / _PIPELINE, to_yaml(document.document))
         except OSError as error:
             what = f"the output {self.folder} cannot be written ({error.strerror})"
             if isinstance(error, _NOT_OURS_TO_WRITE) or error.errno in _READ_ONLY:
@@ -135,6 +133,23 @@ def run_of(folder: Path) -> str | None:
         return None
 
 
+def is_in_use(folder: Path) -> bool:
+    """Return whether a run is writing to a folder now, as far as the file system tells."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def report_in(folder: Path) -> dict[str, Any] | None:
     """Return the report that lies in a run's folder; None where it has not ended yet, or was killed."""
     try:
@@ -181,7 +196,7 @@ def make_fresh(folder: Path) -> None:
     if run_of(folder) is None:
         require_new(folder)
         return
-    for name in (REPORT, history.NAME, _PIPELINE):
+    for name in (REPORT, history.HISTORY, _PIPELINE):
         (folder / name).unlink(missing_ok=True)
     for weights in [*folder.glob("*.safetensors"), *folder.glob("*.keras")]:
         weights.unlink()

@@ -351,7 +351,7 @@ class Saver:
         copied = self._writer.copied
         if copied is not None:
             self._note_due(copied.step)
-            self._writer.write(reason, self._run.best_step(), (self._output.folder / history.NAME,))
+            self._writer.write(reason, self._run.best_step(), (self._output.folder / history.HISTORY,))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

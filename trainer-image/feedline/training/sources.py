@@ -94,6 +94,21 @@ def boundaries_of(split: Split, volumes: Volumes) -> Path | None:
     return None if split.boundaries is None else file_of(split.boundaries, volumes)
 
 
+def epoch_rows(manifest: Manifest, volumes: Volumes) -> int:
+    """Return the rows of an epoch, by a look at the files' headers.
+
+    Raises
+    ------
+    FeedlineError
+        As of `feedline.open_arrays`.
+    """
+    draw = manifest.loader.draw
+    if draw is not None and draw.rows is not None:
+        return draw.rows
+    split = manifest.train_data
+    return open_arrays(stored(split, volumes), rows_of(split, volumes), boundaries=boundaries_of(split, volumes)).rows
+
+
 def open_split(
     manifest: Manifest, split: Split, volumes: Volumes, place: Place = ALONE, rows: Rows | None = None
 ) -> Arrays:

@@ -1,0 +1,298 @@
+"""A TrainingSweep: the schema, what it says, and that every trial of it will be a valid TrainingPipeline."""
+
+import copy
+import functools
+import importlib.resources
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from feedline.contract import API_GROUP, API_VERSION, KIND, SWEEP_KIND
+from feedline.errors import UsageError
+from feedline.manifest.document import Manifest, Objective, Parameter
+from feedline.manifest.jsonvalues import plain
+from feedline.manifest.overrides import assign
+from feedline.manifest.reading import ManifestError, parse, read_kind
+
+PARAMETERS_ANNOTATION: Final = f"{API_GROUP}/parameters"
+_SCHEMA_FILE: Final = "trainingsweeps.yaml"
+_MOST_POINTS: Final = 1000
+_NOT_A_PARAMETER: Final = (
+    "spec.data.volumes",
+    "spec.image",
+    "spec.objective",
+    "spec.output",
+    "spec.pod",
+    "spec.stop",
+    "spec.suspend",
+)
+"""What a trial may not choose: where its data and output lie, what it is allowed, and what the sweep decides."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A parameter that is a number from `least` to `most`, whole where `is_whole`; a whole one may have a step."""
+
+    least: float
+    most: float
+    is_log: bool
+    is_whole: bool
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A parameter that is one of some values."""
+
+    values: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What differs from trial to trial: the field at `path` of the template."""
+
+    name: str
+    path: str
+    space: Numbers | Choice
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """By what a trial is ended early; `warmup` and `interval` are epochs."""
+
+    rule: Literal["None", "Median", "SuccessiveHalving"]
+    warmup: int
+    interval: int
+    min_trials: int
+    reduction_factor: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked TrainingSweep with all defaults.
+
+    Attributes
+    ----------
+    trials
+        How many there are at most; of a Grid, its points.
+    document
+        What it was made of.
+    """
+
+    name: str
+    objective: Objective
+    parameters: tuple[Dimension, ...]
+    algorithm: Literal["TPE", "Random", "QuasiRandom", "Grid"]
+    seed: int
+    trials: int
+    parallel: int
+    max_failed: int
+    pruning: Pruning
+    document: dict[str, Any]
+
+    def trial(self, index: int, values: Mapping[str, Parameter]) -> dict[str, Any]:
+        """Return the TrainingPipeline of a trial, for `parse`: the template with the values that it has."""
+        template = copy.deepcopy(self.document["spec"]["template"])
+        name = f"{self.name}-{index}"
+        pipeline: dict[str, Any] = {
+            "apiVersion": f"{API_GROUP}/{API_VERSION}",
+            "kind": KIND,
+            "metadata": {**template.get("metadata", {}), "name": name},
+            "spec": template["spec"],
+        }
+        pipeline["metadata"]["annotations"] = {
+            **pipeline["metadata"].get("annotations", {}),
+            PARAMETERS_ANNOTATION: json.dumps(dict(values)),
+        }
+        pipeline["spec"]["objective"] = self.document["spec"]["objective"]
+        for parameter in self.parameters:
+            if parameter.name in values:
+                assign(pipeline, parameter.path, values[parameter.name], f"spec.parameters.{parameter.name}")
+        return pipeline
+
+    def points(self) -> Iterator[dict[str, Parameter]]:
+        """Yield the points of a grid."""
+        names = [parameter.name for parameter in self.parameters]
+        for values in itertools.product(*(_points(parameter.space) for parameter in self.parameters)):
+            yield dict(zip(names, values, strict=True))
+
+
+def read_sweep(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a file with one TrainingSweep; arguments and errors as of `feedline.manifest.read`."""
+    return read_kind(path, overrides, SWEEP_KIND)
+
+
+def parse_sweep(document: Mapping[str, Any]) -> Sweep:
+    """Check a document, its template among it, and what the extremes of its parameters make of that.
+
+    Raises
+    ------
+    ManifestError
+        With all of the document's problems.
+    """
+    try:
+        full = plain(dict(document), "the sweep")
+    except UsageError as error:
+        raise ManifestError([str(error)]) from None
+    schema = sweep_schema()
+    schema.apply_defaults(full)
+    problems = schema.problems(full)
+    if not problems:
+        problems = [*_choice_problems(full["spec"]), *_path_problems(full["spec"]), *_template_problems(full["spec"])]
+    if problems:
+        raise ManifestError(problems)
+    sweep = _frozen(full)
+    if problems := [*_grid_problems(full["spec"]), *_trial_problems(sweep)]:
+        raise ManifestError(problems)
+    return sweep
+
+
+@functools.cache
+def sweep_schema() -> Any:
+    """Return the schema of a TrainingSweep, with a pipeline's spec in its template."""
+    from feedline.manifest.schema import METADATA, STATUS, Schema, pipeline_schema
+    from feedline.manifest.yamlread import read_yaml
+
+    text = importlib.resources.files("feedline.manifest").joinpath(_SCHEMA_FILE).read_text(encoding="utf-8")
+    (root,) = read_yaml(text, _SCHEMA_FILE)
+    template = root["properties"]["spec"]["properties"]["template"]["properties"]
+    template["spec"] = pipeline_schema().root["properties"]["spec"]
+    root["properties"] |= {"metadata": METADATA, "status": STATUS}
+    return Schema(root)
+
+
+def _frozen(document: dict[str, Any]) -> Sweep:
+    spec = document["spec"]
+    parameters = tuple(
+        Dimension(each["name"], each.get("path", f"spec.train.parameters.{each['name']}"), _space(each))
+        for each in spec["parameters"]
+    )
+    algorithm, pruning = spec["algorithm"], spec["pruning"]
+    sweep = Sweep(
+        name=document["metadata"]["name"],
+        objective=Objective(spec["objective"]["value"], spec["objective"]["goal"] == "Maximize"),
+        parameters=parameters,
+        algorithm=algorithm["type"],
+        seed=algorithm["seed"],
+        trials=spec.get("trials", _MOST_POINTS),
+        parallel=spec["parallel"],
+        max_failed=spec["maxFailed"],
+        pruning=Pruning(
+            pruning["rule"], pruning["warmup"], pruning["interval"], pruning["minTrials"], pruning["reductionFactor"]
+        ),
+        document=document,
+    )
+    if sweep.algorithm != "Grid":
+        return sweep
+    size = functools.reduce(int.__mul__, (sum(1 for _ in _points(each.space)) for each in parameters))
+    return Sweep(**{**vars(sweep), "trials": min(sweep.trials, size)})
+
+
+def _space(parameter: Mapping[str, Any]) -> Numbers | Choice:
+    if "choice" in parameter:
+        return Choice(tuple(parameter["choice"]["values"]))
+    if "float" in parameter:
+        said = parameter["float"]
+        return Numbers(float(said["min"]), float(said["max"]), said["scale"] == "Log", is_whole=False)
+    said = parameter["int"]
+    return Numbers(said["min"], said["max"], said["scale"] == "Log", is_whole=True, step=said.get("step"))
+
+
+def _points(space: Numbers | Choice) -> Iterator[Parameter]:
+    if isinstance(space, Choice):
+        yield from space.values
+    else:
+        yield from range(int(space.least), int(space.most) + 1, space.step or 1)
+
+
+def _ends(space: Numbers | Choice) -> tuple[Parameter, ...]:
+    if isinstance(space, Choice):
+        return space.values
+    return (int(space.least), int(space.most)) if space.is_whole else (space.least, space.most)
+
+
+def _choice_problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    for number, parameter in enumerate(spec["parameters"]):
+        seen: list[str] = []
+        for place, value in enumerate(parameter.get("choice", {}).get("values", ())):
+            where = f"spec.parameters[{number}].choice.values[{place}]"
+            if not isinstance(value, str | int | float):
+                yield f"{where}: must be a string, a number or a boolean (got {json.dumps(value)})"
+            elif json.dumps(value) in seen:
+                yield f"{where}: {json.dumps(value)} is given twice; give each value once"
+            seen.append(json.dumps(value))
+
+
+def _path_problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    paths: dict[str, str] = {}
+    for number, parameter in enumerate(spec["parameters"]):
+        path = parameter.get("path", f"spec.train.parameters.{parameter['name']}")
+        for forbidden in _NOT_A_PARAMETER:
+            if path == forbidden or path.startswith(f"{forbidden}."):
+                yield f"spec.parameters[{number}].path: {forbidden} is the same for all trials; say it in the template"
+        if path in paths:
+            yield f"spec.parameters[{number}].path: {path} is set by {paths[path]}; let each set another field"
+        paths[path] = parameter["name"]
+
+
+def _template_problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    policy = spec["template"]["spec"].get("policy", {})
+    if "ttlSecondsAfterFinished" in policy:
+        yield ("spec.template.spec.policy.ttlSecondsAfterFinished: a trial that vanished would run again; leave it out")
+    for field in ("stop", "objective"):
+        if field in spec["template"]["spec"]:
+            yield f"spec.template.spec.{field}: is the sweep's to say; leave it out"
+    if spec["template"]["spec"].get("suspend"):
+        yield "spec.template.spec.suspend: is for a pipeline; leave it out"
+
+
+def _grid_problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    if spec["algorithm"]["type"] != "Grid":
+        return
+    size = 1
+    for parameter in spec["parameters"]:
+        space = _space(parameter)
+        size *= (
+            len(space.values) if isinstance(space, Choice) else (int(space.most - space.least)) // (space.step or 1) + 1
+        )
+    if size > _MOST_POINTS and "trials" not in spec:
+        yield f"spec.algorithm: the grid has {size} points, and a sweep at most {_MOST_POINTS} trials; take fewer"
+
+
+def _trial_problems(sweep: Sweep) -> list[str]:
+    """Check the template by itself, each end of each parameter, and all least and all largest ones together."""
+    problems = [f"spec.template.{problem}" for problem in _problems_of(sweep, {})]
+    if problems:
+        return problems
+    for parameter in sweep.parameters:
+        for value in _ends(parameter.space):
+            said = f"spec.parameters.{parameter.name}: {json.dumps(value)} is not possible"
+            problems += [f"{said}: {problem}" for problem in _problems_of(sweep, {parameter.name: value})]
+    for end, called in ((0, "first"), (-1, "last")):
+        if not problems:
+            corner = {parameter.name: _ends(parameter.space)[end] for parameter in sweep.parameters}
+            told = _problems_of(sweep, corner)
+            problems += [f"spec.parameters: the {called} of all together are not possible: {each}" for each in told]
+    return problems
+
+
+def _problems_of(sweep: Sweep, values: Mapping[str, Parameter]) -> list[str]:
+    try:
+        parse(sweep.trial(0, values))
+    except ManifestError as error:
+        return list(error.problems)
+    except UsageError as error:
+        return [str(error)]
+    return []
+
+
+def parameters_of(document: Manifest) -> dict[str, Parameter]:
+    """Return the values that a trial was given; none where it is no trial."""
+    try:
+        found = json.loads(document.document["metadata"]["annotations"][PARAMETERS_ANNOTATION])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

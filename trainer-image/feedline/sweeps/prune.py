@@ -1,0 +1,73 @@
+"""Which trials are ended early: compared after as many rows, whatever their batches and however fast they are. Pure.
+
+The rules are those of Google's Vizier (Golovin and others, 2017) and of asynchronous successive halving (Li and others,
+2018), where a trial stops and never waits. Compared are the values of all trials that have come as far, the pruned ones
+too: of survivors alone the bar would rise with each that is ended.
+"""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+
+from feedline.manifest import Objective, Pruning
+from feedline.sweeps.trials import Trial
+
+
+def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning: Pruning) -> str:
+    """Return why a trial is to be ended now; "" where it is not.
+
+    Parameters
+    ----------
+    trial
+        That is running.
+    others
+        All other trials, whatever their state.
+    """
+    if pruning.rule == "None" or not trial.curve:
+        return ""
+    border = _last_border(trial.curve[-1][0], trial.rows_of_epoch, pruning)
+    if border is None:
+        return ""
+    rows, epochs = border
+    there = [each for each in others if each.curve and each.curve[-1][0] >= rows and each.until(rows)]
+    if len(there) < pruning.min_trials:
+        return ""
+    own = max((objective.merit(value) for value in trial.until(rows)), default=-math.inf)
+    merits = [objective.merit(each.until(rows)[-1]) for each in there]
+    why = _below_median(own, merits, objective) if pruning.rule == "Median" else _below_best(own, merits, pruning)
+    return f"{_shown(own, objective)} after {'1 epoch' if epochs == 1 else f'{epochs} epochs'}; {why}" if why else ""
+
+
+def _below_median(own: float, merits: Sequence[float], objective: Objective) -> str:
+    median = statistics.median(merits)
+    return "" if own >= median else f"the median of {len(merits)} trials there is {_shown(median, objective)}"
+
+
+def _below_best(own: float, merits: Sequence[float], pruning: Pruning) -> str:
+    places = math.ceil((len(merits) + 1) / pruning.reduction_factor)
+    if sum(merit > own for merit in merits) < places:
+        return ""
+    return f"the best {places} of {len(merits) + 1} trials there go on"
+
+
+def _last_border(reached: int, rows_of_epoch: int, pruning: Pruning) -> tuple[int, int] | None:
+    """Return the last border at or before some rows, in rows and in epochs; None before the first."""
+    if not rows_of_epoch:
+        return None
+    found = None
+    for epochs in _borders(pruning):
+        if epochs * rows_of_epoch > reached:
+            return found
+        found = epochs * rows_of_epoch, epochs
+    return found
+
+
+def _borders(pruning: Pruning) -> Iterator[int]:
+    border = pruning.warmup
+    while True:
+        yield border
+        border = border + pruning.interval if pruning.rule == "Median" else border * pruning.reduction_factor
+
+
+def _shown(merit: float, objective: Objective) -> str:
+    return "nothing" if merit == -math.inf else f"{objective.value_of(merit):.4g}"

@@ -1,0 +1,134 @@
+"""The parameters of the next trial: a pure function of the sweep, the trial's number and what is known of the others.
+
+TPE is Optuna's, asked anew each time: a study in memory that is made of the trials as they are now. Whoever asks again,
+in another process, with the same trials, gets the same answer.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from feedline.errors import EnvironmentInvalidError
+from feedline.manifest import Choice, Numbers, Parameter, Sweep
+from feedline.sweeps.trials import State, Trial
+
+_FIRST_BY_CHANCE = 10
+
+
+def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
+    """Return the parameters of trial `index`.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        Optuna, or SciPy for QuasiRandom, is not installed.
+    """
+    if sweep.algorithm == "Grid":
+        return next(islice(sweep.points(), index, None))
+    if sweep.algorithm == "QuasiRandom":
+        point = _sobol(len(sweep.parameters), sweep.seed, index)
+        return {each.name: _at(each.space, share) for each, share in zip(sweep.parameters, point, strict=True)}
+    return _asked(sweep, index, trials)
+
+
+def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
+    optuna = _optuna()
+    seed = int.from_bytes(hashlib.blake2b(f"{sweep.seed} {index}".encode(), digest_size=4).digest())
+    sampler = (
+        optuna.samplers.RandomSampler(seed=seed)
+        if sweep.algorithm == "Random"
+        else optuna.samplers.TPESampler(seed=seed, n_startup_trials=_FIRST_BY_CHANCE)
+    )
+    study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
+    space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
+    if sweep.algorithm == "TPE":
+        study.add_trials([_told(optuna, sweep, trial, space) for trial in sorted(trials, key=lambda each: each.index)])
+    asked = study.ask(space).params
+    return {each.name: _value(each.space, asked[each.name]) for each in sweep.parameters}
+
+
+def _told(optuna: Any, sweep: Sweep, trial: Trial, space: dict[str, Any]) -> Any:
+    """Return a trial as Optuna knows them."""
+    states = optuna.trial.TrialState
+    best = trial.best(sweep.objective)
+    state = {State.RUNNING: states.RUNNING, State.PRUNED: states.PRUNED}.get(trial.state, states.FAIL)
+    if trial.state == State.COMPLETE and best is not None:
+        state = states.COMPLETE
+    return optuna.trial.create_trial(
+        params={each.name: _key(each.space, trial.parameters[each.name]) for each in sweep.parameters},
+        distributions=space,
+        value=best if state == states.COMPLETE else None,
+        intermediate_values={rows: value for rows, value in trial.curve if math.isfinite(value)},
+        state=state,
+    )
+
+
+def _distribution(optuna: Any, space: Numbers | Choice) -> Any:
+    if isinstance(space, Choice):
+        # By their places, since Optuna takes true and 1 for the same.
+        return optuna.distributions.CategoricalDistribution(tuple(range(len(space.values))))
+    if space.is_whole:
+        step = space.step or 1
+        return optuna.distributions.IntDistribution(int(space.least), int(space.most), space.is_log, step)
+    return optuna.distributions.FloatDistribution(space.least, space.most, space.is_log)
+
+
+def _value(space: Numbers | Choice, asked: Any) -> Parameter:
+    if isinstance(space, Choice):
+        return space.values[int(asked)]
+    return int(asked) if space.is_whole else float(asked)
+
+
+def _key(space: Numbers | Choice, value: Parameter) -> Any:
+    if not isinstance(space, Choice):
+        return value
+    return next(place for place, each in enumerate(space.values) if each == value and type(each) is type(value))
+
+
+def _at(space: Numbers | Choice, share: float) -> Parameter:
+    """Return the value that lies at a share, from 0 to 1, of a parameter's values."""
+    if isinstance(space, Choice):
+        return space.values[int(share * len(space.values))]
+    if not space.is_whole:
+        return _between(space.least, space.most, share, is_log=space.is_log)
+    if space.step is not None:
+        count = (int(space.most) - int(space.least)) // space.step + 1
+        return int(space.least) + int(share * count) * space.step
+    # Each whole number has as much room as the others, on its scale.
+    found = _between(space.least - 0.5, space.most + 0.5, share, is_log=space.is_log)
+    return min(max(round(found), int(space.least)), int(space.most))
+
+
+def _between(least: float, most: float, share: float, *, is_log: bool) -> float:
+    if is_log:
+        return math.exp(_between(math.log(least), math.log(most), share, is_log=False))
+    return least + share * (most - least)
+
+
+def _sobol(dimensions: int, seed: int, index: int) -> Sequence[float]:
+    try:
+        from scipy.stats import qmc
+    except ImportError:
+        raise _missing("QuasiRandom takes SciPy") from None
+    points = qmc.Sobol(dimensions, scramble=True, seed=seed)
+    if index:
+        points.fast_forward(index)
+    found: list[float] = points.random(1)[0].tolist()
+    return found
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise _missing("TPE and Random take Optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _missing(why: str) -> EnvironmentInvalidError:
+    return EnvironmentInvalidError(
+        f"spec.algorithm: {why}, which is not installed here: pip install 'feedline[sweep]', or take Grid"
+    )
