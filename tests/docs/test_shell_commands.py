@@ -96,7 +96,12 @@ def feedline_problems(words):
         return []
     if name not in COMMANDS:
         return [f"feedline has no {name}"]
-    spellings = {"--help"}.union(*([*each.opts, *each.secondary_opts] for each in COMMANDS[name].params))
+    command = COMMANDS[name]
+    if inner := getattr(command, "commands", None):
+        if not rest or rest[0] not in inner:
+            return [f"feedline {name} has no {' '.join(rest[:1])}"]
+        name, command = f"{name} {rest[0]}", inner[rest[0]]
+    spellings = {"--help"}.union(*([*each.opts, *each.secondary_opts] for each in command.params))
     given = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
     return [f"feedline {name} has no {each}" for each in given if each not in spellings]
 
@@ -142,6 +147,8 @@ CHECKS = {
     [
         ("feedline check pipeline.yaml --volumes digits=data", "feedline check has no --volumes"),
         ("feedline chek pipeline.yaml", "feedline has no chek"),
+        ("feedline sweep ran sweep.yaml", "feedline sweep has no ran"),
+        ("feedline sweep run sweep.yaml --volumes digits=data", "feedline sweep run has no --volumes"),
         ("kubectl feedline status digits --namepsace a", "feedline status has no --namepsace"),
         ("kubectl -n demo aply -f crds/", "kubectl has no ['aply']"),
         ("kubectl apply -f crds/ -f examples/digit/a.yaml", "examples/digit/a.yaml is not in the repository"),
