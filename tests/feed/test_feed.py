@@ -1,5 +1,6 @@
 """The feed: which rows its batches hold, and what one may do with a batch."""
 
+import time
 from itertools import chain
 
 import numpy as np
@@ -345,6 +346,16 @@ def test_memory_cannot_be_chosen_after_the_first_batch(numbered):
         next(iter(feed))
         with pytest.raises(UsageError, match="must be chosen before the first batch"):
             feed.use_memory(lambda size: np.empty(size, np.uint8))
+
+
+def test_batches_that_are_ready_are_counted_and_not_their_slots(numbered):
+    arrays = numbered(40_000, (1,), residency="memory")
+    with feedline.Feed(arrays, batch_size=16, threads=1, prefetch=1) as feed:
+        next(iter(feed))
+        until = time.monotonic() + 10
+        while feed.stats().queue_depth < 4 + 16 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert feed.stats().queue_depth == 4 + 16
 
 
 def test_the_first_batch_does_not_wait_for_a_whole_slot(numbered, monkeypatch):

@@ -36,7 +36,7 @@ def pieces(boundaries, start, stop):
     """Return from where to where each piece of a file between two boundaries goes that has room for a window."""
     edges = sorted({start, stop, *np.cumsum(COUNTS).tolist(), *boundaries})
     edges = [edge for edge in edges if start <= edge <= stop]
-    return [(one, other) for one, other in pairwise(edges) if other - one >= LENGTH + 1 + STRIDE - 1]
+    return [(one, other) for one, other in pairwise(edges) if other - one >= LENGTH + 1]
 
 
 @settings(max_examples=60)
@@ -52,12 +52,12 @@ def test_an_epoch_is_windows_a_stride_apart(files, boundaries, used, residency, 
     there = pieces(boundaries, *used)
     edges = np.array(boundaries, np.int64)
     if not there:
-        with pytest.raises(DataError, match=r"begins up to 5 later"):
+        with pytest.raises(DataError, match="is divided by one"):
             opened(files, edges, used, residency)
         return
     arrays = opened(files, edges, used, residency)
     options = {"batch_size": min(batch_size, arrays.rows), "last_batch": "keep", "seed": 9, "shuffle": shuffle}
-    shifts = set()
+    begun = set()
     with feedline.Feed(arrays, threads=threads, **options) as feed:
         for _ in range(40):
             batches = [{name: array.copy() for name, array in batch.items()} for batch in feed]
@@ -66,15 +66,17 @@ def test_an_epoch_is_windows_a_stride_apart(files, boundaries, used, residency, 
             assert (x == x[:, :1] + np.arange(LENGTH)).all()
             assert (y == x[:, 0] + LENGTH).all()
             seen = sorted(x[:, 0].tolist())
-            shift = seen[0] - there[0][0]
-            assert 0 <= shift < STRIDE
-            assert seen == [
-                begin + shift + number * STRIDE
-                for begin, end in there
-                for number in range((end - begin - LENGTH) // STRIDE)
-            ]
-            shifts.add(shift)
-    assert shifts == set(range(STRIDE)), "a window begins at every element, sooner or later"
+            begun |= set(seen)
+            for begin, end in there:
+                own = [place for place in seen if begin <= place < end]
+                assert len(own) == max(1, (end - begin - LENGTH) // STRIDE), "as many in each epoch"
+                assert np.diff(own).tolist() == [STRIDE] * (len(own) - 1)
+                assert own[-1] + LENGTH < end
+            assert len(seen) == arrays.rows
+    # A part is opened by the elements that its windows may have, wherever they begin.
+    start, stop = arrays.part(0, arrays.rows)
+    assert (start, stop) == (min(begin for begin, _ in there), max(end for _, end in there))
+    assert len(begun) > 0.8 * sum(end - begin - LENGTH for begin, end in there), "they begin everywhere"
 
 
 @pytest.mark.parametrize("shuffle", ["full", "block", "none"])
@@ -123,9 +125,12 @@ def test_what_does_not_go_together_is_one_sentence(files):
     fixed, moving = Window(4, stride=2), Window(4, stride=2, phase="per_epoch")
     with pytest.raises(UsageError, match="y: its windows have phase per_epoch, and those of x fixed"):
         feedline.open_arrays({"x": Stored(files, window=fixed), "y": Stored(files, window=moving)})
-    with pytest.raises(DataError, match=r"a window takes 6 elements and begins up to 66 later, and no file has more"):
-        opened(files, stride=67)
-    with pytest.raises(
-        DataError, match=r"each window of 6 elements, which begins up to 5 later in some epochs, is div"
-    ):
-        opened(files, np.arange(0, sum(COUNTS), 10))
+    with pytest.raises(DataError, match="each window of 6 elements is divided by one"):
+        opened(files, np.arange(0, sum(COUNTS), 5))
+
+
+def test_the_stride_of_an_array_of_any_name_is_in_a_state(files):
+    window = Window(LENGTH, stride=STRIDE, phase="per_epoch")
+    found = feedline.open_arrays({"window": Stored(files, window=window)}).fingerprint()
+    assert found["arrays"] == {"window": f"<i8 [{LENGTH}]"}
+    assert found["windows"] == f"every {STRIDE}, beginning elsewhere in each epoch"

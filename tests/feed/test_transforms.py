@@ -339,6 +339,23 @@ def test_their_time_is_part_of_the_feeds(arrays):
     assert stats.bytes == 200 * sum(spec.row_bytes for spec in feed.element_spec.values())
 
 
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "numpy"])
+def test_a_function_gets_arrays_in_the_order_of_the_files(arrays, monkeypatch, is_native):
+    """It may go by their order, whoever has made them."""
+    if not is_native:
+        monkeypatch.setattr("feedline.transforms.scaling.conversion", lambda *_: None)
+    seen = []
+
+    def look(batch, context):
+        seen.append(list(batch))
+        return batch
+
+    with feedline.Feed(arrays, 20, transforms=[feedline.Scale("image", 2.0), look]) as feed:
+        next(iter(feed))
+    assert set(map(tuple, seen)) == {("image", "label", "name")}
+    assert len(seen) > 1
+
+
 DECLARED = (feedline.Scale("image", 1 / 255, -0.5), feedline.Cast("label", "int64"))
 
 

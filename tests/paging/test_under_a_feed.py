@@ -24,7 +24,7 @@ from cold import (
 import feedline
 from feedline.feed import claims, gather
 from feedline.order.permutation import permutation
-from feedline.paging import governor
+from feedline.paging import governor, survey
 from feedline.paging.governor import WORDS
 from feedline.paging.pagein import PageIn
 from feedline.paging.ways import direct, local
@@ -254,3 +254,12 @@ def test_rows_of_cold_files_come_from_the_disk_once(folder, monkeypatch):
         assert ROWS / 10 < from_disk <= ROWS
         # The look-ahead had the beginning of the next epoch before it.
         assert feed.stats().rows_from_disk <= from_disk + 0.02 * ROWS
+
+
+def test_a_survey_looks_at_all_of_a_file_whatever_an_epoch_takes_of_it(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(PageIn, "look", lambda _, rows: seen.extend(rows.tolist()))
+    window = feedline.Window(10, stride=10, phase="per_epoch")
+    arrays = feedline.open_arrays({"labels": feedline.Stored(folder / "labels.npy", window=window)})
+    survey(arrays, AMPLE)
+    assert (min(seen), max(seen)) == (0, ROWS - 10)

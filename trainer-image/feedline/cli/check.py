@@ -175,8 +175,9 @@ def _run_rows(title: str, document: "Manifest", arrays: "Arrays") -> int:
     from feedline.order import Blocks
 
     loader = document.loader
+    # What is drawn may come again, and windows elsewhere in the next epoch.
+    if arrays.segments is not None or (title == "train" and (loader.shuffle == "full" or loader.draw is not None)):
+        return 1
     if title != "train" or loader.shuffle == "none":
         return arrays.rows
-    if loader.shuffle == "full":
-        return 1
     return Blocks.of(max(array.row_bytes for array in arrays.values()), loader.block_rows, loader.window).rows

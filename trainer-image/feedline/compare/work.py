@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from feedline import manifest
 from feedline.contract import ExitCode, Report
@@ -50,15 +50,17 @@ def _hash(document: manifest.Manifest, volumes: Mapping[str, Path]) -> str:
     from feedline.training import Run, open_split
 
     arrays = open_split(document, document.train_data, volumes)
-    start = document.train_data.start
-    stop = start + min(arrays.rows, _HASHED_ROWS)
+    start, rows = document.train_data.start, min(arrays.rows, _HASHED_ROWS)
+    stop = start + rows
+    if arrays.windows is not None:
+        start, stop = cast("tuple[int, int]", arrays.part(0, rows))
     changed = {**document.document, "spec": {**document.document["spec"]}}
     spec = changed["spec"]
     spec["data"] = {**spec["data"], "train": {**spec["data"]["train"], "rows": {"start": start, "stop": stop}}}
     spec["loader"] = {
         **spec["loader"],
         "lastBatch": "Keep",
-        "batchSize": min(document.loader.batch_size, stop - start),
+        "batchSize": min(document.loader.batch_size, rows),
     }
     # What ways of loading have in common; a function of the user's is imported where it trains.
     spec["train"] = {name: value for name, value in spec["train"].items() if name != "transform"}

@@ -98,6 +98,19 @@ class Claims:
             most = min(most, _GROWTH**claim.number)
         return claim._replace(batches=min(most, full - step) if step < full else 1)
 
+    def is_growing(self, claim: Claim) -> bool:
+        """Return whether a claim is smaller than those that follow."""
+        return claim.number < _GROWING and claim.batches < self.batches_per_slot
+
+    def batches_in(self, claim: Claim, claims: int) -> int:
+        """Return the batches of so many claims, from one on."""
+        total = 0
+        for _ in range(claims):
+            claim = self.sized(claim)
+            total += claim.batches
+            claim = self.after(claim)
+        return total
+
     def after(self, claim: Claim) -> Claim:
         """Return the claim that follows, its batches not yet decided."""
         epoch, step = claim.position.epoch, claim.position.step + claim.batches

@@ -88,7 +88,8 @@ class Feed:
     threads
         Gather threads; 0 takes the CPU limit, at most 4.
     prefetch
-        Batches to keep ready, rounded up to whole slots, at least one for each thread.
+        Batches to keep ready, rounded up to whole slots, at least one for each thread. The first slots of an iterator
+        hold fewer, so that the first batch does not wait for others.
     block_rows, window
         For ``"block"``: rows of a block, and blocks that are mixed; 0 takes what is 1 MiB, and 64.
     read_ahead

@@ -75,6 +75,8 @@ class Filling:
                 outs = {name: view[batch, begin:end] for name, view in views.items()}
                 given = {name: outs[name] for name in (*self._chain.direct, *converted)}
                 given |= {name: _taken(self._arrays[name], part, take) for name in self._chain.gathered}
+                # A function may go by the order of its arrays, which is that of the files whoever has made them.
+                given = {name: given[name] for name in self._arrays if name in given}
                 began = time.perf_counter()
                 in_functions = in_functions.plus(self._chain.apply(given, outs, part, claim.position.epoch, step))
                 transforming += time.perf_counter() - began

@@ -149,7 +149,8 @@ class Gatherer:
     @property
     def ready_batches(self) -> int:
         """Batches that wait to be taken, in whole slots."""
-        return min(self.capacity, self._done.qsize() + len(self._early)) * self.batches_per_slot
+        slots = min(self.capacity, self._done.qsize() + len(self._early))
+        return self._claims.batches_in(self._next_taken, slots)
 
     @property
     def choices(self) -> dict[str, Choice]:
@@ -246,7 +247,9 @@ class Gatherer:
                 claim = self._claim(may_claim is not None)
                 if claim is not None:
                     self._done.put(self._filled_or_failed(claim))
-                    if self._claims.is_due(claim.position.epoch + 1):
+                    # While the first batches are waited for, nobody needs the order of another epoch.
+                    is_time = not self._claims.is_growing(claim) or self._room.empty()
+                    if is_time and self._claims.is_due(claim.position.epoch + 1):
                         self._orders.prepare(claim.position.epoch + 1)
         except BaseException as error:  # noqa: BLE001 - it belongs to the consumer, whatever it is
             self._done.put(error)

@@ -86,6 +86,14 @@ class Arrays(Mapping[str, Array]):
     def part(self, start: int, stop: int) -> Rows:
         """Return by which rows `open_arrays` opens some of these rows."""
         first, _, numbers = self._used
+        if self.windows is not None and self.segments is not None:
+            begins = np.cumsum(self.segments.counts) - self.segments.counts
+            places = []
+            for row in (start, stop - 1):
+                segment = int(np.searchsorted(begins, row, "right")) - 1
+                places.append(int(self.segments.firsts[segment]) + (row - int(begins[segment])) * self.segments.stride)
+            # From where the first of them begins at the soonest to where the last one does at the latest.
+            return self.windows.range_of(places[0], places[1] + int(self.segments.rooms[segment]))
         if self.windows is not None:
             windows = (start, stop) if numbers is None else (int(numbers[start]), int(numbers[stop - 1]) + 1)
             return self.windows.range_of(*windows)
@@ -115,10 +123,11 @@ class Arrays(Mapping[str, Array]):
             digest.update(json.dumps(name).encode() + out.tobytes())
         if self._used.numbers is not None:
             digest.update(self._used.numbers.tobytes())
+        found = {"rows": self.rows, "arrays": headers}
         if self.segments is not None:
-            digest.update(self.segments.firsts.tobytes() + self.segments.counts.tobytes())
-            headers["window"] = f"every {self.segments.stride}, from another one on in each epoch"
-        return {"rows": self.rows, "arrays": headers, "sample": digest.hexdigest()}
+            digest.update(self.segments.firsts.tobytes() + self.segments.rooms.tobytes())
+            found["windows"] = f"every {self.segments.stride}, beginning elsewhere in each epoch"
+        return {**found, "sample": digest.hexdigest()}
 
     def modified_ns(self) -> int:
         """Return the newest modification time of the files, in nanoseconds."""

@@ -35,36 +35,37 @@ class Segments(NamedTuple):
     firsts
         The first window of each segment, ``[n]`` int64, as all of them are counted.
     counts
-        How many of them an epoch takes, ``[n]`` int64: as many whatever the first one is.
+        How many of them an epoch takes, ``[n]`` int64.
+    rooms
+        At how many places the first of these may begin, ``[n]`` int64, so that the last is still one of the segment.
     stride
-        How far from each other.
+        How far they are from each other.
     """
 
     firsts: NDArray[np.int64]
     counts: NDArray[np.int64]
+    rooms: NDArray[np.int64]
     stride: int
 
 
 def segments(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "boundaries") -> Segments:
     """Return where windows may begin so that no boundary divides one; arguments and errors as of `undivided`."""
     edges = _edges(boundaries, elements, name)
-    firsts, counts, first = [], [], 0
+    firsts, places, first = [], [], 0
     for begin, count in zip(cut.begins, cut.counts, strict=True):
         end = begin + count - 1 + cut.reach
         inside = edges[(edges > begin) & (edges < end)]
         starts = np.concatenate([[begin], inside])
-        places = np.concatenate([inside, [end]]) - starts - cut.reach + 1
-        taken = places >= cut.stride
-        firsts.append(first + starts[taken] - begin)
-        counts.append(places[taken] // cut.stride)
+        there = np.concatenate([inside, [end]]) - starts - cut.reach + 1
+        firsts.append(first + starts[there > 0] - begin)
+        places.append(there[there > 0])
         first += count
-    found = Segments(np.concatenate(firsts), np.concatenate(counts), cut.stride)
-    if not len(found.firsts):
-        raise DataError(
-            f"{name}: each window of {cut.reach} elements, which begins up to {cut.stride - 1} later in some epochs, "
-            "is divided by one: take shorter windows"
-        )
-    return found
+    all_places = np.concatenate(places)
+    if not len(all_places):
+        raise _all_divided(cut, name)
+    # Where there are more, one fewer than fit from the first place on: or there would be no room to begin later.
+    counts = np.maximum(1, all_places // cut.stride)
+    return Segments(np.concatenate(firsts), counts, all_places - (counts - 1) * cut.stride, cut.stride)
 
 
 def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "boundaries") -> NDArray[Any]:
@@ -92,8 +93,12 @@ def undivided(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "bo
         first += count
     numbers = np.concatenate(found)
     if not len(numbers):
-        raise DataError(f"{name}: each window of {cut.reach} elements is divided by one: take shorter windows")
+        raise _all_divided(cut, name)
     return numbers.astype(np.uint32 if first <= 2**32 else np.int64)
+
+
+def _all_divided(cut: Cut, name: str) -> DataError:
+    return DataError(f"{name}: each window of {cut.reach} elements is divided by one: take shorter windows")
 
 
 def _edges(boundaries: NDArray[Any], elements: int, name: str) -> NDArray[np.int64]:

@@ -80,15 +80,14 @@ def cut(
     for file in files:
         first, end = max(start - at, 0), min(stop - at, file.elements)
         most = max(most, end - first)
-        if end - first >= reach + window.room:
+        if end - first >= reach:
             file.cut(_windows(name, file.header, first, end, window, reach))
             used.append(file)
             begins.append(at + first)
         at += file.elements
     if not used:
         told = f"no file has more than {most} in use" if len(files) > 1 else f"{most} are in use"
-        taken = f"takes {reach} elements" + (f" and begins up to {window.room} later" if window.room else "")
-        raise DataError(f"{name}: a window {taken}, and {told}: take shorter windows, or more rows")
+        raise DataError(f"{name}: a window takes {reach} elements, and {told}: take shorter windows, or more rows")
     counts = tuple(file.header.rows for file in used)
     return used, Cut(reach, window.stride, window.phase == "fixed", tuple(begins), counts)
 

@@ -33,9 +33,9 @@ class Window:
     start
         Elements of a window before those of this array.
     phase
-        ``"per_epoch"``: all windows of an epoch of a feed begin up to ``stride - 1`` elements later, by chance, so that
-        over the epochs a window begins at every element. There are as many in every epoch, which are those that fit
-        whatever the epoch; single rows, such as `Arrays` has, begin at each element then.
+        ``"per_epoch"``: in each epoch of a feed all windows of a file, or between two boundaries, begin some elements
+        later, by chance, so that sooner or later a window begins at every element at which one can. There are as many
+        in every epoch; single rows, such as `Arrays` has, begin at each element then.
 
     Raises
     ------
@@ -70,11 +70,6 @@ class Window:
     def step(self) -> int:
         """Elements from one place at which a window may begin to the next."""
         return self.stride if self.phase == "fixed" else 1
-
-    @property
-    def room(self) -> int:
-        """Elements by which the first window may begin later."""
-        return self.stride - self.step
 
     @property
     def reach(self) -> int:

@@ -20,18 +20,20 @@ enum { BLOCK = 1024 };
 
 #define WIDENED(number) (widened(number) * by + offset)
 
-/* Of a half: its bits as those of a float, which is too small by 2**112 then, the subnormal ones, too. */
+/* Of a half. No number here is subnormal as a float, which a program may have set to become 0. */
 static inline float widened(uint16_t half)
 {
-    const uint32_t scale_bits = UINT32_C(239) << 23, beyond_bits = UINT32_C(143) << 23;
-    uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
-    float scale, beyond, number;
-    memcpy(&scale, &scale_bits, sizeof scale);
-    memcpy(&beyond, &beyond_bits, sizeof beyond);
-    memcpy(&number, &bits, sizeof number);
-    number *= scale;
-    memcpy(&bits, &number, sizeof bits);
-    bits |= number >= beyond ? UINT32_C(255) << 23 : 0; /* infinity, or no number */
+    const uint32_t exponent = UINT32_C(31) << 23, least_bits = UINT32_C(113) << 23;
+    uint32_t shifted = (uint32_t)(half & 0x7fff) << 13;
+    uint32_t bits = shifted + (UINT32_C(112) << 23);
+    uint32_t small_bits = shifted + least_bits;
+    float least, small, number;
+    memcpy(&least, &least_bits, sizeof least);
+    memcpy(&small, &small_bits, sizeof small);
+    small -= least;
+    memcpy(&small_bits, &small, sizeof small_bits);
+    bits += (shifted & exponent) == exponent ? UINT32_C(112) << 23 : 0; /* infinity, or no number */
+    bits = shifted & exponent ? bits : small_bits;
     bits |= (uint32_t)(half & 0x8000) << 16;
     memcpy(&number, &bits, sizeof number);
     return number;
@@ -83,6 +85,8 @@ EXPORT int64_t feedline_convert(int64_t from, int64_t to, int64_t numbers, float
     CASES('u', 2, uint16_t)
     CASES('i', 2, int16_t)
     case CODE('f', 2):
+        if (to == CODE('f', 4) && by == 1 && offset == 0)
+            CONVERT(uint16_t, float, widened);
         if (to == CODE('f', 4))
             CONVERT(uint16_t, float, WIDENED);
         return -1;

@@ -45,14 +45,14 @@ class _Drawn:
 class _Shifted:
     """The order of rows that are windows, which begin elsewhere in each epoch."""
 
-    def __init__(self, inner: Order, phases: Phases, shift: int) -> None:
-        self._inner, self._phases, self._shift = inner, phases, shift
+    def __init__(self, inner: Order, phases: Phases, origins: NDArray[np.int64]) -> None:
+        self._inner, self._phases, self._origins = inner, phases, origins
 
     def rows(self, start: int, stop: int) -> NDArray[np.intp]:
-        return self._phases.places(self._inner.rows(start, stop), self._shift)
+        return self._phases.places(self._inner.rows(start, stop), self._origins)
 
     def unmixed(self, start: int, stop: int, rank: int = 0, world: int = 1) -> NDArray[np.intp]:
-        return self._phases.places(self._inner.unmixed(start, stop, rank, world), self._shift)
+        return self._phases.places(self._inner.unmixed(start, stop, rank, world), self._origins)
 
 
 def version(shuffle: Shuffle | Blocks, rows: int) -> int:
@@ -80,7 +80,7 @@ def order(
 ) -> Order:
     """Return the order of an epoch, of as many rows as there are or as are drawn."""
     if phases is not None:
-        return _Shifted(order(rows, shuffle, seed, epoch, draw), phases, phases.shift(seed, epoch))
+        return _Shifted(order(rows, shuffle, seed, epoch, draw), phases, phases.origins(seed, epoch))
     if draw is not None:
         return _Drawn(order(rows, shuffle, seed, epoch), draw.numbers(seed, epoch))
     if isinstance(shuffle, Blocks):

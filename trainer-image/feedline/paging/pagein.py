@@ -139,5 +139,6 @@ def survey(arrays: Arrays, memory_bytes: int, run_rows: int = 1) -> dict[str, Ch
     """
     is_once = run_rows > 1 and not fits(arrays.bytes, memory_bytes)
     paging = PageIn(arrays, memory_bytes, OnePass(run_rows, rows_in_hand=1) if is_once else None)
-    paging.look(np.linspace(0, arrays.rows - 1, min(PROBES, arrays.rows)).astype(np.intp))
+    rows = next(iter(arrays.values())).rows  # of which an epoch may take some
+    paging.look(np.linspace(0, rows - 1, min(PROBES, rows)).astype(np.intp))
     return paging.choices

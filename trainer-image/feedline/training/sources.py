@@ -174,6 +174,8 @@ def price(manifest: Manifest, arrays: Arrays, blocks: Blocks) -> str:
     """Return what block shuffle costs, as a sentence; in labels too, where the first target holds classes."""
     targets = [arrays[array.name] for array in manifest.train_data.arrays if array.role == "Target"]
     classes = [array for array in targets if array.dtype.kind in "iub" and not array.row_shape]
+    if arrays.segments is not None:
+        classes = []  # which a window has depends on the epoch
     return price_of(classes[0] if classes else None, arrays.rows, manifest.loader.batch_size, blocks)
 
 

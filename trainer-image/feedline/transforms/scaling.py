@@ -75,7 +75,9 @@ class Cast(OfOne):
     def conversion(self, spec: ArraySpec) -> Conversion | None:
         """Return what compiled code does: casts that hold every number."""
         dtype = self.output(spec).dtype
-        return conversion(spec.dtype, dtype) if np.can_cast(spec.dtype, dtype) else None
+        # Numbers that stay as they are go through no arithmetic, which changes what is no number.
+        is_wider = np.can_cast(spec.dtype, dtype) and spec.dtype != dtype
+        return conversion(spec.dtype, dtype) if is_wider else None
 
     def told(self) -> dict[str, Any]:
         """Return what it does."""
