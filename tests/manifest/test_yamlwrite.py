@@ -40,6 +40,8 @@ def test_any_value_is_read_as_it_was_written(value):
         "=",
         "<<",
         "",
+        "+_1",
+        "a\x85b",
     ],
 )
 def test_text_that_looks_like_something_else_stays_text(text):

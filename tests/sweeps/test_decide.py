@@ -48,8 +48,14 @@ def test_failures_end_a_sweep_when_they_are_too_many():
     assert decide(sweep, [*good, *failed[:2]]).failure == ""
     decision = decide(sweep, [*good, *failed, trial(4)])
     assert decision.failure == "3 trials failed, and spec.maxFailed is 2; the last one, lr-search-3: why 3"
-    assert [stop.index for stop in decision.stop] == [4]
-    assert decision.start == ()
+    assert (decision.stop, decision.start, decision.is_finished) == ((), (), True), "the others only end, and may go on"
+
+
+def test_a_sweep_of_which_no_trial_came_to_its_end_has_failed():
+    failed = [trial(index, State.FAILED, message="why") for index in range(2)]
+    decision = decide(made(trials=2), failed)
+    assert decision.failure == "no trial came to its end with val_loss; lr-search-1: why"
+    assert decide(made(trials=3), [*failed, trial(2, State.COMPLETE, [1])]).failure == ""
 
 
 def test_the_first_trials_that_fail_alike_end_it_at_once():
@@ -59,6 +65,9 @@ def test_the_first_trials_that_fail_alike_end_it_at_once():
     other = [*alike[:2], trial(2, State.FAILED, message="out of memory")]
     assert decide(sweep, other).failure == ""
     assert decide(sweep, [*alike[:2], trial(2, State.COMPLETE, [1])]).failure == ""
+    assert decide(sweep, [*alike, trial(3, State.COMPLETE, [1])]).failure == "", "it is not the code, then"
+    diverged = [trial(index, State.FAILED, [math.nan], "never a finite number") for index in range(3)]
+    assert decide(sweep, diverged).failure == "", "those are the parameters"
 
 
 MEDIAN = {"rule": "Median", "warmup": 2, "interval": 1, "minTrials": 3}
@@ -117,6 +126,20 @@ def test_the_last_that_could_come_to_its_end_goes_on():
     assert stopped(sweep, [*others, trial(3, values=[9, 9])]) == {}
     both = [trial(3, values=[9, 9]), trial(4, values=[8, 8])]
     assert list(stopped(sweep, [*others, *both])) == [3]
+
+
+def test_failed_trials_are_not_compared_with():
+    sweep = made(pruning=MEDIAN)
+    others = [trial(index, State.FAILED, [1, 1], f"why {index}") for index in range(3)]
+    assert stopped(sweep, [*others, trial(3, State.COMPLETE, [1, 1]), trial(4, values=[9, 9])]) == {}
+
+
+def test_the_place_of_one_that_is_stopped_is_free_when_it_is_gone():
+    sweep = made(pruning=MEDIAN, parallel=1)
+    others = [trial(index, State.COMPLETE, [1, 1]) for index in range(3)]
+    decision = decide(sweep, [*others, trial(3, values=[9, 9])])
+    assert [stop.index for stop in decision.stop] == [3]
+    assert decision.start == ()
 
 
 def test_the_best_is_one_that_came_to_its_end():

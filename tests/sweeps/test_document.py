@@ -23,7 +23,7 @@ def test_what_it_says(sweep):
 
 
 def test_a_trial_is_the_template_with_its_values(sweep):
-    trial = sweep().trial(4, {"learningRate": 0.01, "batch": 16, "optimizer": True})
+    trial = sweep().pipeline_of(4, {"learningRate": 0.01, "batch": 16, "optimizer": True})
     document = manifest.parse(trial)
     assert document.name == "lr-search-4"
     assert document.train.parameters == {"learningRate": 0.01, "optimizer": True}
@@ -40,7 +40,8 @@ def test_a_grid_is_all_points(sweep):
     ]
     found = sweep(parameters=parameters, algorithm={"type": "Grid"}, trials=None)
     assert found.trials == 6
-    assert list(found.points()) == [{"batch": b, "optimizer": o} for b in (8, 16, 24) for o in ("sgd", "adamw")]
+    points = [{"batch": b, "optimizer": o} for b in (8, 16, 24) for o in ("sgd", "adamw")]
+    assert [found.point(index) for index in range(6)] == points
     assert sweep(parameters=parameters, algorithm={"type": "Grid"}, trials=4).trials == 4
 
 
@@ -110,6 +111,27 @@ WRONG = {
         {**parameter(int={"min": 0, "max": 5000, "step": 1}), "algorithm": {"type": "Grid"}, "trials": None},
         "spec.algorithm: the grid has 5001 points, and a sweep at most 1000 trials; take fewer",
     ),
+    "two that exclude each other": (
+        {
+            "parameters": [
+                {"name": "a", "path": "spec.train.epochs", "int": {"min": 1, "max": 2}},
+                {"name": "b", "path": "spec.train.steps", "int": {"min": 1, "max": 2}},
+            ]
+        },
+        "spec.parameters: the first of all together are not possible: a has no effect, since another parameter takes",
+    ),
+    "further apart than a number": (
+        parameter(float={"min": "-1e308", "max": "1e308"}),
+        "spec.parameters.learningRate: min and max are further apart than a number can say; take less",
+    ),
+    "a time to live as a parameter": (
+        parameter(path="spec.policy.ttlSecondsAfterFinished", int={"min": 1, "max": 2}),
+        "spec.parameters[0].path: spec.policy.ttlSecondsAfterFinished is the same for all trials; say it in the template",
+    ),
+    "a name with a dot": (
+        {"parameters": [{"name": "optimizer.lr", "int": {"min": 1, "max": 2}}]},
+        "spec.parameters[0].name: must match",
+    ),
     "no trials": ({"trials": None}, "spec.trials: how many trials there are must be said"),
     "a template that is none": (
         {"template": {"spec": {"train": {"epochs": 0}}}},
@@ -138,6 +160,19 @@ def test_what_is_wrong_is_one_sentence(document, case):
         manifest.parse_sweep(document(**spec))
     assert [problem for problem in caught.value.problems if problem.startswith(message)], caught.value.problems
     assert len(caught.value.problems) <= 2
+
+
+def test_a_grid_of_more_points_than_anybody_counts_is_known_at_once(document):
+    huge = {"parameters": [{"name": "x", "int": {"min": 0, "max": 10**12, "step": 1}}], "algorithm": {"type": "Grid"}}
+    with pytest.raises(ManifestError, match="the grid has 1000000000001 points"):
+        manifest.parse_sweep(document(**huge, trials=None))
+    some = manifest.parse_sweep(document(**huge, trials=5))
+    assert (some.trials, some.point(4)) == (5, {"x": 4})
+
+
+def test_the_last_value_is_one_that_a_step_reaches(sweep):
+    path = {"name": "batch", "path": "spec.loader.batchSize", "int": {"min": 1, "max": 1048577, "step": 1048570}}
+    assert sweep(parameters=[path], algorithm={"type": "Grid"}).trials == 2
 
 
 @pytest.mark.parametrize("name", ["a" * 48, "3a", "a-", "A"])

@@ -29,8 +29,11 @@ def train(run):
         time.sleep(float(os.environ.get("SECONDS", "0")))
         if run.parameters.get("bad") == 3:
             raise ValueError("three is too many")
-        run.report(**{run.parameters.get("called", "val_loss"): worth + 1 / (epoch + 1)})
+        if run.parameters.get("bad") == 9:
+            os.kill(os.getpid(), 9)
+        run.report(step=0.5, **{run.parameters.get("called", "val_loss"): worth + 1 / (epoch + 1)})
 """
+SLOW = {"spec": {"train": {"epochs": 12, "parameters": {"learningRate": 0.1}}}}
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_trials_run_and_the_best_is_named(sweep_in):
     assert exported.returncode == 0
     with file.open(newline="") as lines:
         told = list(csv.DictReader(lines))
-    assert [float(line["val_loss"]) for line in told] == [float(trials[index]["best"]) for index in range(4)]
+    assert [float(line["best"]) for line in told] == [float(trials[index]["best"]) for index in range(4)]
     assert [float(line["learningRate"]) for line in told] == [
         trials[index]["parameters"]["learningRate"] for index in range(4)
     ]
@@ -153,6 +156,7 @@ def test_users_faults_are_told_apart_from_bad_parameters(sweep_in):
     done = sweep_in.run("--parallel", "1")
     assert done.returncode == 70
     assert "feedline: the first 3 trials failed alike: ValueError: three is too many" in done.stderr
+    assert "lr-search-0* and so on, run again with --resume" in done.stderr
     assert sorted(sweep_in.show()) == [0, 1, 2]
 
 
@@ -162,9 +166,39 @@ def test_an_objective_that_nobody_reports_is_told_with_what_is(sweep_in):
     sweep_in.write(parameters=[rate, called], algorithm={"type": "Grid"})
     done = sweep_in.run("--parallel", "1")
     trials = sweep_in.show()
-    assert trials[0]["message"] == "val_loss was never reported as a number; reported was loss"
-    assert trials[1]["message"] == "val_loss was never reported as a number; reported was accuracy"
+    assert trials[0]["message"] == "val_loss was never reported; reported was loss, step"
+    assert trials[1]["message"] == "val_loss was never reported; reported was accuracy, step"
     assert done.returncode == 70
+
+
+def test_what_a_sweep_that_fails_has_begun_goes_on_when_more_may_fail(sweep_in):
+    bad = {"name": "bad", "choice": {"values": [3, 0, 1]}}
+    sweep_in.write(parameters=[bad], algorithm={"type": "Grid"}, maxFailed=0, template=SLOW)
+    done = sweep_in.run("--parallel", "3", SECONDS="0.3")
+    assert done.returncode == 70
+    assert "1 trials failed, and spec.maxFailed is 0" in done.stderr
+    assert {each["state"] for each in sweep_in.show().values()} == {"Failed", "Running"}
+    done = sweep_in.run("--resume", "--set", "spec.maxFailed=1", "--parallel", "1")
+    assert done.returncode == 0, done.stderr
+    trials = sweep_in.show()
+    assert [trials[index]["state"] for index in range(3)] == ["Failed", "Complete", "Complete"]
+    # What was deleted by half is begun anew, with nothing of what it was.
+    (sweep_in.output / "lr-search-1.yaml").unlink()
+    before = (sweep_in.output / "lr-search-1" / "run.json").read_text()
+    done = sweep_in.run("--resume", "--set", "spec.maxFailed=1")
+    assert done.returncode == 0, done.stderr
+    assert (sweep_in.output / "lr-search-1" / "run.json").read_text() != before
+
+
+def test_a_trial_that_is_killed_gets_more_attempts_and_its_end_is_told(sweep_in):
+    template = {"spec": {"train": {"parameters": {"learningRate": 0.1}}}}
+    bad = {"name": "bad", "choice": {"values": [9, 0]}}
+    sweep_in.write(parameters=[bad], algorithm={"type": "Grid"}, template=template)
+    done = sweep_in.run()
+    assert done.returncode == 0, done.stderr
+    trials = sweep_in.show()
+    assert trials[0]["message"] == "its process was killed by SIGKILL, 3 times"
+    assert trials[1]["state"] == "Complete"
 
 
 def test_a_trial_that_goes_badly_is_ended(sweep_in):

@@ -45,7 +45,7 @@ def test_a_point_of_a_grid_is_that_of_its_number(sweep):
         {"name": "x", "choice": {"values": [1, 2, 3]}},
     ]
     asked = sweep(parameters=parameters, algorithm={"type": "Grid"})
-    assert [suggest(asked, index, []) for index in range(6)] == list(asked.points())
+    assert [suggest(asked, index, []) for index in range(6)] == [asked.point(index) for index in range(6)]
 
 
 def test_quasi_random_values_are_spread(sweep):

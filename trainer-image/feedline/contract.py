@@ -11,6 +11,9 @@ API_GROUP: Final = "feedline.dev"
 API_VERSION: Final = "v1alpha1"
 KIND: Final = "TrainingPipeline"
 SWEEP_KIND: Final = "TrainingSweep"
+
+IMPORT_FROM: Final = "FEEDLINE_IMPORT_FROM"
+"""A variable of the environment: another folder of modules, for `feedline run` of a trial."""
 PLURAL: Final = "trainingpipelines"
 
 LABEL_PIPELINE: Final = "feedline.dev/pipeline"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedline.cli import options
-from feedline.contract import MAX_PROCESSES, ExitCode, Report
+from feedline.contract import IMPORT_FROM, MAX_PROCESSES, ExitCode, Report
 from feedline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def run(
         finished = execute(
             document,
             volumes,
-            import_from=(file.resolve().parent, Path.cwd()),
+            import_from=(*map(Path, filter(None, [os.environ.get(IMPORT_FROM)])), file.resolve().parent, Path.cwd()),
             report_path=report,
             port=metrics_port,
             on_start=watch,

@@ -1,7 +1,6 @@
 """`feedline sweep …`: runs a sweep on this machine, and shows what came of it."""
 
 import csv
-import functools
 import json
 import signal
 import sys
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Run many trainings with other parameters, and find the best.")
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A TrainingSweep.")]
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep.")]
+_COLUMNS = ("trial", "state", "best", "message")
+_LINES_AROUND = 6
+"""Of a terminal, around the rows of a table."""
 
 
 @app.command()
@@ -53,21 +55,22 @@ def run(
     """
     changes = [*(set_ or []), *([] if parallel is None else [f"spec.parallel={parallel}"])]
     sweep = manifest.parse_sweep(manifest.read_sweep(file, changes))
-    volumes = options.folders(manifest.parse(sweep.trial(0, {})), volume)
-    from feedline.sweeps import LocalSweep, begin
+    volumes = options.folders(manifest.parse(sweep.pipeline_of(0, {})), volume)
+    from feedline.sweeps import LocalSweep
 
     folder = output or Path("sweeps", sweep.name)
-    begin(folder, sweep, resumes=resume)
     named = [f"--volume={name}={Path(place).absolute()}" for name, place in volumes.items()]
-    import_from = (file.resolve().parent, Path.cwd())
-    local = LocalSweep(folder, sweep, _rows(volumes), named, import_from)
+    local = LocalSweep(folder, sweep, _rows(volumes), named, file.resolve().parent)
     with _terminable(), _watching(sweep) as watch:
-        decision = local.run(watch)
+        decision = local.run(watch, resumes=resume)
     trials = local.trials()
     _show(sweep, trials)
     typer.echo(f"sweep: {folder}")
     if decision.failure:
-        sys.stderr.write(f"feedline: {decision.failure}\n")
+        sys.stderr.write(
+            f"feedline: {decision.failure}\nfeedline: trials whose files are deleted, {folder}/{sweep.name}-0* and so "
+            "on, run again with --resume\n"
+        )
         raise typer.Exit(ExitCode.USER_ERROR)
 
 
@@ -83,7 +86,7 @@ def show(
     """
     sweep, trials = _read(folder)
     if as_json:
-        told = [_told(sweep, trial) for trial in _ranked(sweep, trials)]
+        told = [_as_json(sweep, trial) for trial in _ranked(sweep, trials)]
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show(sweep, trials)
@@ -102,9 +105,10 @@ def export(
     options.require_writable(csv_, "--csv")
     sweep, trials = _read(folder)
     names = [parameter.name for parameter in sweep.parameters]
+    columns = [f"parameter_{name}" if name in _COLUMNS else name for name in names]
     with csv_.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["trial", "state", sweep.objective.value, *names, "message"])
+        writer.writerow([*_COLUMNS[:3], *columns, _COLUMNS[3]])
         for trial in trials:
             best = trial.best(sweep.objective)
             values = [trial.parameters[name] for name in names]
@@ -112,28 +116,26 @@ def export(
 
 
 def _read(folder: Path) -> "tuple[Sweep, list[Trial]]":
-    from feedline.sweeps import SWEEP, read_trials
+    from feedline.sweeps import SWEEP, read_trials, sweep_in
 
     if not (folder / SWEEP).is_file():
         raise InputMissingError(f"{folder}: is no sweep: it has no {SWEEP}; name a folder that feedline sweep run made")
-    sweep = manifest.parse_sweep(manifest.read_sweep(folder / SWEEP))
+    sweep = sweep_in(folder)
     return sweep, read_trials(folder, sweep, lambda _: 0)
 
 
 def _rows(volumes: Mapping[str, Path]) -> Any:
-    """Return a function that says how many rows an epoch of a trial has."""
+    """Return a function that says how many rows an epoch of a trial has; files are looked at once for the same data."""
     from feedline.training import epoch_rows
 
-    @functools.cache
-    def of_data(told: str, draw: int | None) -> int:
-        return epoch_rows(known[told], volumes) if draw is None else draw
-
-    known: dict[str, Manifest] = {}
+    known: dict[str, int] = {}
 
     def rows(document: "Manifest") -> int:
-        told = json.dumps(document.document["spec"]["data"]["train"])
-        known.setdefault(told, document)
-        return of_data(told, None if document.loader.draw is None else document.loader.draw.rows)
+        spec = document.document["spec"]
+        told = json.dumps([spec["data"]["train"], spec["loader"].get("draw")])
+        if told not in known:
+            known[told] = epoch_rows(document, volumes)
+        return known[told]
 
     return rows
 
@@ -174,7 +176,7 @@ def _watching(sweep: "Sweep") -> Iterator[Any]:
         yield lines
         return
     with Live(console=console, transient=True, refresh_per_second=2) as live:
-        yield lambda trials: live.update(_table(sweep, trials))
+        yield lambda trials: live.update(_table(sweep, trials, console.height - _LINES_AROUND))
 
 
 def _line(sweep: "Sweep", trial: "Trial") -> str:
@@ -208,7 +210,8 @@ def _ranked(sweep: "Sweep", trials: "Sequence[Trial]") -> "list[Trial]":
     return sorted(trials, key=rank)
 
 
-def _table(sweep: "Sweep", trials: "Sequence[Trial]") -> Any:
+def _table(sweep: "Sweep", trials: "Sequence[Trial]", most: int | None = None) -> Any:
+    """Return a table of trials; of so many at most: those that run, and the best."""
     from rich.table import Table
     from rich.text import Text
 
@@ -220,6 +223,8 @@ def _table(sweep: "Sweep", trials: "Sequence[Trial]") -> Any:
     table = Table(title=f"{sweep.name}: {counts} of {sweep.trials}", title_justify="left")
     for title in ("trial", "state", sweep.objective.value, *(each.name for each in sweep.parameters), "why"):
         table.add_column(Text(title))
+    if most is not None:
+        trials = sorted(_ranked(sweep, trials), key=lambda trial: trial.state != "Running")[: max(1, most)]
     for trial in trials:
         best = trial.best(sweep.objective)
         cells = [str(trial.index), trial.state.lower(), "" if best is None else f"{best:.6g}"]
@@ -228,7 +233,7 @@ def _table(sweep: "Sweep", trials: "Sequence[Trial]") -> Any:
     return table
 
 
-def _told(sweep: "Sweep", trial: "Trial") -> dict[str, Any]:
+def _as_json(sweep: "Sweep", trial: "Trial") -> dict[str, Any]:
     best = trial.best(sweep.objective)
     return {
         "trial": trial.index,

@@ -60,6 +60,17 @@ def assign(document: dict[str, Any], path: str, value: Any, where: str) -> None:
     _assign(place, keys[-1], value, ".".join(names), where)
 
 
+def value_at(document: dict[str, Any], path: str) -> Any:
+    """Return the value at a path; None where there is none."""
+    place: Any = document
+    for key in path.split("."):
+        try:
+            place = place[_index(place, key, path)] if isinstance(place, list) else place.get(key)
+        except (AttributeError, UsageError):
+            return None
+    return place
+
+
 def _enter(place: Any, key: str, path: str, where: str) -> tuple[str, Any]:
     """Go one step down; return the step's name in `_ALTERNATIVES`, and what lies there."""
     if isinstance(place, list):
@@ -85,6 +96,7 @@ def _assign(place: Any, key: str, value: Any, path: str, where: str) -> None:
 
 
 def _drop_alternatives(place: dict[str, Any], key: str, path: str) -> None:
+    path = path.replace("spec.template.spec", "spec", 1)  # of a sweep
     for parent, members in _ALTERNATIVES:
         if path == parent and key in members:
             for other in members:

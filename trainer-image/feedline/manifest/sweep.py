@@ -3,29 +3,30 @@
 import copy
 import functools
 import importlib.resources
-import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from feedline.contract import API_GROUP, API_VERSION, KIND, SWEEP_KIND
 from feedline.errors import UsageError
 from feedline.manifest.document import Manifest, Objective, Parameter
 from feedline.manifest.jsonvalues import plain
-from feedline.manifest.overrides import assign
+from feedline.manifest.overrides import assign, value_at
 from feedline.manifest.reading import ManifestError, parse, read_kind
 
 PARAMETERS_ANNOTATION: Final = f"{API_GROUP}/parameters"
 _SCHEMA_FILE: Final = "trainingsweeps.yaml"
 _MOST_POINTS: Final = 1000
-_NOT_A_PARAMETER: Final = (
+_SAME_FOR_ALL: Final = (
     "spec.data.volumes",
     "spec.image",
     "spec.objective",
     "spec.output",
     "spec.pod",
+    "spec.policy.ttlSecondsAfterFinished",
     "spec.stop",
     "spec.suspend",
 )
@@ -93,7 +94,7 @@ class Sweep:
     pruning: Pruning
     document: dict[str, Any]
 
-    def trial(self, index: int, values: Mapping[str, Parameter]) -> dict[str, Any]:
+    def pipeline_of(self, index: int, values: Mapping[str, Parameter]) -> dict[str, Any]:
         """Return the TrainingPipeline of a trial, for `parse`: the template with the values that it has."""
         template = copy.deepcopy(self.document["spec"]["template"])
         name = f"{self.name}-{index}"
@@ -113,11 +114,13 @@ class Sweep:
                 assign(pipeline, parameter.path, values[parameter.name], f"spec.parameters.{parameter.name}")
         return pipeline
 
-    def points(self) -> Iterator[dict[str, Parameter]]:
-        """Yield the points of a grid."""
-        names = [parameter.name for parameter in self.parameters]
-        for values in itertools.product(*(_points(parameter.space) for parameter in self.parameters)):
-            yield dict(zip(names, values, strict=True))
+    def point(self, index: int) -> dict[str, Parameter]:
+        """Return a point of a grid; the last parameter changes from each to the next."""
+        found = {}
+        for parameter in reversed(self.parameters):
+            index, place = divmod(index, _size(parameter.space))
+            found[parameter.name] = _value_at(parameter.space, place)
+        return {parameter.name: found[parameter.name] for parameter in self.parameters}
 
 
 def read_sweep(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def parse_sweep(document: Mapping[str, Any]) -> Sweep:
     if problems:
         raise ManifestError(problems)
     sweep = _frozen(full)
-    if problems := [*_grid_problems(full["spec"]), *_trial_problems(sweep)]:
+    if problems := [*_size_problems(sweep), *_trial_problems(sweep)]:
         raise ManifestError(problems)
     return sweep
 
@@ -187,8 +190,7 @@ def _frozen(document: dict[str, Any]) -> Sweep:
     )
     if sweep.algorithm != "Grid":
         return sweep
-    size = functools.reduce(int.__mul__, (sum(1 for _ in _points(each.space)) for each in parameters))
-    return Sweep(**{**vars(sweep), "trials": min(sweep.trials, size)})
+    return replace(sweep, trials=min(sweep.trials, _grid_size(sweep)))
 
 
 def _space(parameter: Mapping[str, Any]) -> Numbers | Choice:
@@ -201,17 +203,27 @@ def _space(parameter: Mapping[str, Any]) -> Numbers | Choice:
     return Numbers(said["min"], said["max"], said["scale"] == "Log", is_whole=True, step=said.get("step"))
 
 
-def _points(space: Numbers | Choice) -> Iterator[Parameter]:
+def _size(space: Numbers | Choice) -> int:
+    """Return how many values a choice or a whole number has."""
     if isinstance(space, Choice):
-        yield from space.values
-    else:
-        yield from range(int(space.least), int(space.most) + 1, space.step or 1)
+        return len(space.values)
+    return (int(space.most) - int(space.least)) // (space.step or 1) + 1
+
+
+def _value_at(space: Numbers | Choice, place: int) -> Parameter:
+    return space.values[place] if isinstance(space, Choice) else int(space.least) + place * (space.step or 1)
+
+
+def _grid_size(sweep: Sweep) -> int:
+    return math.prod(_size(parameter.space) for parameter in sweep.parameters)
 
 
 def _ends(space: Numbers | Choice) -> tuple[Parameter, ...]:
     if isinstance(space, Choice):
         return space.values
-    return (int(space.least), int(space.most)) if space.is_whole else (space.least, space.most)
+    if space.is_whole:
+        return _value_at(space, 0), _value_at(space, _size(space) - 1)
+    return space.least, space.most
 
 
 def _choice_problems(spec: Mapping[str, Any]) -> Iterator[str]:
@@ -230,7 +242,7 @@ def _path_problems(spec: Mapping[str, Any]) -> Iterator[str]:
     paths: dict[str, str] = {}
     for number, parameter in enumerate(spec["parameters"]):
         path = parameter.get("path", f"spec.train.parameters.{parameter['name']}")
-        for forbidden in _NOT_A_PARAMETER:
+        for forbidden in _SAME_FOR_ALL:
             if path == forbidden or path.startswith(f"{forbidden}."):
                 yield f"spec.parameters[{number}].path: {forbidden} is the same for all trials; say it in the template"
         if path in paths:
@@ -249,17 +261,13 @@ def _template_problems(spec: Mapping[str, Any]) -> Iterator[str]:
         yield "spec.template.spec.suspend: is for a pipeline; leave it out"
 
 
-def _grid_problems(spec: Mapping[str, Any]) -> Iterator[str]:
-    if spec["algorithm"]["type"] != "Grid":
-        return
-    size = 1
-    for parameter in spec["parameters"]:
-        space = _space(parameter)
-        size *= (
-            len(space.values) if isinstance(space, Choice) else (int(space.most - space.least)) // (space.step or 1) + 1
-        )
-    if size > _MOST_POINTS and "trials" not in spec:
+def _size_problems(sweep: Sweep) -> Iterator[str]:
+    size = _grid_size(sweep) if sweep.algorithm == "Grid" else 0
+    if size > _MOST_POINTS and "trials" not in sweep.document["spec"]:
         yield f"spec.algorithm: the grid has {size} points, and a sweep at most {_MOST_POINTS} trials; take fewer"
+    for each in sweep.parameters:
+        if isinstance(each.space, Numbers) and not math.isfinite(each.space.most - each.space.least):
+            yield f"spec.parameters.{each.name}: min and max are further apart than a number can say; take less"
 
 
 def _trial_problems(sweep: Sweep) -> list[str]:
@@ -281,11 +289,13 @@ def _trial_problems(sweep: Sweep) -> list[str]:
 
 def _problems_of(sweep: Sweep, values: Mapping[str, Parameter]) -> list[str]:
     try:
-        parse(sweep.trial(0, values))
-    except ManifestError as error:
-        return list(error.problems)
+        pipeline = sweep.pipeline_of(0, values)
+        for parameter in sweep.parameters:
+            if parameter.name in values and value_at(pipeline, parameter.path) != values[parameter.name]:
+                return [f"{parameter.name} has no effect, since another parameter takes its field away"]
+        parse(pipeline)
     except UsageError as error:
-        return [str(error)]
+        return list(getattr(error, "problems", (str(error),)))
     return []
 
 

@@ -4,14 +4,14 @@ PyYAML writes plainly what it would read as text itself, such as ``1e-4`` and ``
 others.
 """
 
-import re
 from typing import Any
 
 import yaml
 
 from feedline.manifest.yamlread import WORDS
 
-_LIKE_A_NUMBER = re.compile(r"[-+.]*[0-9]")
+_FIRST_OF_NUMBERS = "+-.0123456789"
+_NEXT_LINE = "\x85"  # which readers take for the end of a line
 
 
 class _Dumper(yaml.SafeDumper):
@@ -19,7 +19,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = '"' if text in WORDS or _LIKE_A_NUMBER.match(text) else None
+    is_quoted = text in WORDS or text[0] in _FIRST_OF_NUMBERS or _NEXT_LINE in text
+    style = '"' if is_quoted else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 

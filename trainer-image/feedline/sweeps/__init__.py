@@ -5,7 +5,7 @@ machine. Others take `decide` with what it says, `suggest`, and `LocalSweep`.
 """
 
 from feedline.sweeps.decide import Decision, Stop, decide
-from feedline.sweeps.local import SWEEP, LocalSweep, begin, read_trials
+from feedline.sweeps.local import SWEEP, LocalSweep, read_trials, sweep_in
 from feedline.sweeps.suggest import suggest
 from feedline.sweeps.trials import State, Trial, best_of
 
@@ -16,9 +16,9 @@ __all__ = [
     "State",
     "Stop",
     "Trial",
-    "begin",
     "best_of",
     "decide",
     "read_trials",
     "suggest",
+    "sweep_in",
 ]

@@ -5,7 +5,7 @@ exist are all that a sweep remembers; the next one is the smallest number that n
 runs again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -14,7 +14,7 @@ from feedline.sweeps.prune import pruned
 from feedline.sweeps.trials import State, Trial
 
 _ALIKE = 3
-"""So many first trials that fail with one message fail for something that no parameter changes."""
+"""So many first trials that fail with one message, before any has reported something, fail for the code."""
 
 
 @dataclass(frozen=True)
@@ -52,38 +52,35 @@ def decide(sweep: Sweep, trials: Sequence[Trial]) -> Decision:
     trials = sorted(trials, key=lambda each: each.index)
     running = [each for each in trials if each.state == State.RUNNING]
     if failure := _failure(sweep, trials):
-        stop = tuple(Stop(each.index, "the sweep has failed") for each in running)
-        return Decision(stop=stop, is_finished=True, failure=failure)
+        return Decision(is_finished=True, failure=failure)
     stop = tuple(_stops(sweep, trials, running))
     known = {each.index for each in trials}
     coming = (index for index in count() if index not in known)
-    room = min(sweep.parallel - len(running) + len(stop), sweep.trials - len(known))
+    # One that is stopped still has to save itself, and takes the place of another until then.
+    room = min(sweep.parallel - len(running), sweep.trials - len(known))
     start = tuple(index for index in islice(coming, max(0, room)) if index < sweep.trials)
-    return Decision(stop, start, is_finished=not start and len(running) == len(stop))
+    is_finished = not running and not start
+    if is_finished and not any(each.state == State.COMPLETE for each in trials):
+        last = trials[-1]
+        failure = f"no trial came to its end with {sweep.objective.value}; {sweep.name}-{last.index}: {last.message}"
+    return Decision(stop, start, is_finished=is_finished, failure=failure)
 
 
-def _stops(sweep: Sweep, trials: Sequence[Trial], running: Sequence[Trial]) -> list[Stop]:
-    found: list[Stop] = []
+def _stops(sweep: Sweep, trials: Sequence[Trial], running: Sequence[Trial]) -> Iterator[Stop]:
+    # One at least is to come to its end: how many could, besides the one that is looked at.
+    left = sum(each.state in (State.COMPLETE, State.RUNNING) for each in trials) - 1
     for trial in running:
-        # One that is stopped now is running no more for those that come after it: one of them is to go on.
         others = [each for each in trials if each is not trial]
-        left = [
-            each for each in others if each.state != State.RUNNING or each.index not in {stop.index for stop in found}
-        ]
-        if (why := pruned(trial, others, sweep.objective, sweep.pruning)) and any(
-            each.state in (State.COMPLETE, State.RUNNING) for each in left
-        ):
-            found.append(Stop(trial.index, why))
-    return found
+        if left and (why := pruned(trial, others, sweep.objective, sweep.pruning)):
+            left -= 1
+            yield Stop(trial.index, why)
 
 
 def _failure(sweep: Sweep, trials: Sequence[Trial]) -> str:
     failed = [each for each in trials if each.state == State.FAILED]
-    first = trials[:_ALIKE]
-    if len(first) == _ALIKE and all(each.state == State.FAILED for each in first):
-        messages = {each.message for each in first}
-        if len(messages) == 1:
-            return f"the first {_ALIKE} trials failed alike: {messages.pop()}"
+    messages = {each.message for each in trials[:_ALIKE]}
+    if len(failed) >= _ALIKE and len(messages) == 1 and not any(each.curve for each in trials):
+        return f"the first {_ALIKE} trials failed alike: {messages.pop()}"
     if len(failed) > sweep.max_failed:
         return (
             f"{len(failed)} trials failed, and spec.maxFailed is {sweep.max_failed}; the last one, "

@@ -12,26 +12,41 @@ import csv
 import fcntl
 import functools
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from feedline.contract import FATAL_EXIT_CODES, ExitCode
+from feedline.contract import FATAL_EXIT_CODES, IMPORT_FROM, ExitCode
 from feedline.errors import DataError, FeedlineError, UsageError
-from feedline.manifest import Manifest, Parameter, Sweep, parameters_of, parse, parse_sweep, read, read_sweep, to_yaml
+from feedline.manifest import (
+    Loader,
+    Manifest,
+    ManifestError,
+    Parameter,
+    Sweep,
+    parameters_of,
+    parse,
+    parse_sweep,
+    read,
+    read_sweep,
+    to_yaml,
+)
 from feedline.sweeps.decide import Decision, decide
 from feedline.sweeps.suggest import suggest
 from feedline.sweeps.trials import State, Trial
-from feedline.training import HISTORY, is_in_use, report_in, run_of, write_text
+from feedline.training import HISTORY, is_in_use, make_fresh, report_in, run_of, write_text
 
 SWEEP: Final = "sweep.yaml"
 _LOOK_SECONDS: Final = 0.5
 _ATTEMPTS: Final = 3
+"""The first one among them."""
 # A trial is not to train on when the sweep is gone, whatever has ended it: it saves itself, as a pod does.
 _PROGRAM: Final = """
 import signal
@@ -51,7 +66,7 @@ class LocalSweep:
     Parameters
     ----------
     folder
-        Where it lies; `begin` makes it.
+        Where it lies; `run` makes it.
     sweep
         What is swept.
     rows
@@ -59,91 +74,105 @@ class LocalSweep:
     options
         What `feedline run` gets for each trial besides, such as where volumes lie.
     import_from
-        Folders put on the import path of trials.
+        A folder of modules of the trials.
     """
 
-    def __init__(
-        self, folder: Path, sweep: Sweep, rows: Rows, options: Sequence[str] = (), import_from: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, folder: Path, sweep: Sweep, rows: Rows, options: Sequence[str], import_from: Path) -> None:
         self.folder, self.sweep = folder.absolute(), sweep
-        self._rows, self._options, self._import_from = rows, tuple(options), tuple(import_from)
+        self._rows, self._options, self._import_from = rows, tuple(options), import_from
+        self._grace = parse(sweep.pipeline_of(0, {})).grace_seconds
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._stopped: dict[int, float] = {}  # when a process was told to end
         self._attempts: dict[int, int] = {}
 
     def trials(self) -> list[Trial]:
         """Return all trials that there are, as they are now."""
         return read_trials(self.folder, self.sweep, self._rows)
 
-    def run(self, watch: Watch) -> Decision:
+    def run(self, watch: Watch, *, resumes: bool) -> Decision:
         """Run trials until the sweep is done; return how it ended. Whatever ends this ends the trials, too.
+
+        Parameters
+        ----------
+        watch
+            Gets the trials at each look.
+        resumes
+            Whether to go on with the sweep that lies in the folder.
 
         Raises
         ------
         UsageError
-            Another process runs this sweep.
+            Something lies in the folder that is not to be gone on with, or another process runs this sweep.
+        EnvironmentInvalidError
+            What the algorithm takes is not installed.
         """
+        suggest(self.sweep, 0, [])
         with self._claimed():
+            make_folder(self.folder, self.sweep, resumes=resumes)
             try:
                 while True:
                     self._reap()
                     trials = self.trials()
                     watch(trials)
                     decision = decide(self.sweep, trials)
+                    if decision.is_finished and (decision.failure or not self._processes):
+                        return decision
                     for stop in decision.stop:
                         self._stop(stop.index, stop.message)
+                    # What has begun goes on before others begin.
+                    idle = [each.index for each in trials if each.state == State.RUNNING and self._is_idle(each.index)]
+                    for index in idle:
+                        if len(self._processes) < self.sweep.parallel:
+                            self._start(index)
                     for index in decision.start:
-                        self._begin(index, self.trials())
-                    self._go_on(decision)
-                    if decision.is_finished and not self._processes:
-                        watch(self.trials())
-                        return decision
+                        if len(self._processes) < self.sweep.parallel and index not in self._processes:
+                            self._begin(index, self.trials())
                     time.sleep(_LOOK_SECONDS)
             finally:
                 self._end()
 
     @contextlib.contextmanager
-    def _claimed(self) -> Any:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+    def _claimed(self) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(f"--output {self.folder}: cannot be made ({error.strerror}): name another place") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
         except BlockingIOError:
             raise UsageError(f"--output {self.folder}: another sweep is running there: wait for it") from None
-        else:
-            yield
         finally:
             os.close(descriptor)
 
-    def _begin(self, index: int, trials: Sequence[Trial]) -> None:
-        """Write down a trial, which exists then, and start it."""
-        values = suggest(self.sweep, index, trials)
-        write_text(self._file(index, ".yaml"), to_yaml(self.sweep.trial(index, values)))
-        self._start(index)
+    def _is_idle(self, index: int) -> bool:
+        """Return whether nobody is at work on a trial; of a sweep that was killed one may be about to end."""
+        return index not in self._processes and not is_in_use(self._file(index))
 
-    def _go_on(self, decision: Decision) -> None:
-        """Start the trials that run no more and have not come to an end, such as those of a sweep that is resumed."""
-        if decision.failure:
-            return
-        for trial in self.trials():
-            is_idle = trial.state == State.RUNNING and trial.index not in self._processes
-            # Of a sweep that was killed a trial may be about to end.
-            if is_idle and not is_in_use(self._file(trial.index)):
-                self._start(trial.index)
+    def _begin(self, index: int, trials: Sequence[Trial]) -> None:
+        """Write down a trial, which exists then, and start it; of one that was deleted nothing is left."""
+        for ending in (".stop.json", ".log"):
+            self._file(index, ending).unlink(missing_ok=True)
+        if run_of(self._file(index)) is not None:
+            make_fresh(self._file(index))
+        values = suggest(self.sweep, index, trials)
+        write_text(self._file(index, ".yaml"), to_yaml(self.sweep.pipeline_of(index, values)))
+        self._attempts.pop(index, None)
+        self._start(index)
 
     def _start(self, index: int) -> None:
         self._attempts[index] = self._attempts.get(index, 0) + 1
         output = self._file(index)
-        command = [sys.executable, "-c", _PROGRAM, "run", str(self._file(index, ".yaml")), "--output", str(output)]
-        command += [*self._options, *(["--resume"] if run_of(output) is not None else [])]
-        paths = [*map(str, self._import_from), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        command = [sys.executable, "-P", "-c", _PROGRAM, "run", str(self._file(index, ".yaml"))]
+        command += ["--output", str(output), *self._options, *(["--resume"] if run_of(output) is not None else [])]
         with self._file(index, ".log").open("ab") as log:
             self._processes[index] = subprocess.Popen(  # noqa: S603 - our own program
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env={**os.environ, IMPORT_FROM: str(self._import_from)},
                 start_new_session=True,  # Ctrl-C is this process's: it ends the trials in its own way
             )
 
@@ -152,46 +181,66 @@ class LocalSweep:
         for index, process in list(self._processes.items()):
             code = process.poll()
             if code is None:
+                if time.monotonic() > self._stopped.get(index, math.inf) + self._grace:
+                    process.kill()
                 continue
             del self._processes[index]
-            report = report_in(self._file(index))
-            is_told = report is not None and report.get("exitCode") == code
-            is_final = code == ExitCode.OK or code in FATAL_EXIT_CODES
-            if is_final and is_told:
+            was_stopped = self._stopped.pop(index, None) is not None
+            report = report_in(self._file(index)) or {}
+            is_told = report.get("exitCode") == code
+            if was_stopped or (is_told and (code == ExitCode.OK or code in FATAL_EXIT_CODES)):
                 continue
-            if not is_final and self._attempts[index] < _ATTEMPTS and not self._file(index, ".stop.json").exists():
-                continue
-            self._fail(index, code, report)
+            if code in FATAL_EXIT_CODES or self._attempts[index] >= _ATTEMPTS:
+                self._note(index, State.FAILED, self._why(index, code, report if is_told else {}))
 
-    def _fail(self, index: int, code: int, report: Mapping[str, Any] | None) -> None:
-        """Write down that a trial failed of which its own report does not say so."""
-        if self._file(index, ".stop.json").exists():
-            return
-        said = (report or {}).get("message") or f"its process ended with {code}"
-        log = self._file(index, ".log")
-        last = log.read_text(errors="replace").strip().rpartition("\n")[2] if report is None and log.exists() else ""
-        message = f"{last or said} (see {log.name})"
-        write_text(self._file(index, ".stop.json"), json.dumps({"state": State.FAILED, "message": message}) + "\n")
+    def _why(self, index: int, code: int, report: Mapping[str, Any]) -> str:
+        """Return why a trial failed."""
+        if "message" in report:
+            return str(report["message"])
+        if code < 0:
+            return f"its process was killed by {signal.Signals(-code).name}, {self._attempts[index]} times"
+        with contextlib.suppress(OSError):
+            log = self._file(index, ".log").read_text(errors="replace").strip()
+            if code in FATAL_EXIT_CODES and log:
+                return log.rpartition("\n")[2]
+        return f"its process ended with {code}, {self._attempts[index]} times"
 
     def _stop(self, index: int, message: str) -> None:
-        write_text(self._file(index, ".stop.json"), json.dumps({"state": State.PRUNED, "message": message}) + "\n")
+        self._note(index, State.PRUNED, message)
+        self._terminate(index)
+
+    def _note(self, index: int, state: State, message: str) -> None:
+        """Write down what becomes of a trial that its own report does not say."""
+        write_text(self._file(index, ".stop.json"), json.dumps({"state": state, "message": message}) + "\n")
+
+    def _terminate(self, index: int) -> None:
+        """Have a trial save itself and end, as a pod does."""
         process = self._processes.get(index)
-        if process is not None:
+        if process is not None and index not in self._stopped:
             process.send_signal(signal.SIGTERM)
+            self._stopped[index] = time.monotonic()
 
     def _end(self) -> None:
-        """End all trials, as a pod is ended: they save themselves."""
-        for process in self._processes.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self._processes.values():
-            process.wait()
-        self._processes.clear()
+        """End all trials; those that do not within their grace are killed, and so are all at a second Ctrl-C."""
+        try:
+            for index in self._processes:
+                self._terminate(index)
+            until = time.monotonic() + self._grace
+            for process in self._processes.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, until - time.monotonic()))
+        finally:
+            for process in self._processes.values():
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+            self._processes.clear()
 
     def _file(self, index: int, ending: str = "") -> Path:
         return self.folder / f"{self.sweep.name}-{index}{ending}"
 
 
-def begin(folder: Path, sweep: Sweep, *, resumes: bool) -> None:
+def make_folder(folder: Path, sweep: Sweep, *, resumes: bool) -> None:
     """Make a sweep's folder, or see to it that the one that lies there is this one.
 
     Raises
@@ -201,20 +250,42 @@ def begin(folder: Path, sweep: Sweep, *, resumes: bool) -> None:
     """
     file = folder / SWEEP
     if not file.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if any(folder.iterdir()):
             raise UsageError(f"--output {folder}: is no sweep, and something lies there: name another folder")
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(file, to_yaml(sweep.document))
         return
     if not resumes:
         raise UsageError(f"--output {folder}: there is a sweep: go on with it by --resume, or name another folder")
-    there = parse_sweep(read_sweep(file))
+    there = sweep_in(folder)
     if _meaning(there.document) != _meaning(sweep.document):
         raise UsageError(
             f"--output {folder}: there is another sweep: what is swept, how and over which template cannot change; "
             "name another folder"
         )
     write_text(file, to_yaml(sweep.document))
+
+
+def sweep_in(folder: Path) -> Sweep:
+    """Return the sweep that lies in a folder.
+
+    Raises
+    ------
+    ManifestError
+        It is none any more; the file is named.
+    """
+    file = folder / SWEEP
+    with _named(file):
+        return parse_sweep(read_sweep(file))
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Name the file in what is wrong with what it says."""
+    try:
+        yield
+    except ManifestError as error:
+        told = [each if each.startswith(str(file)) else f"{file}: {each}" for each in error.problems]
+        raise ManifestError(told) from None
 
 
 def _meaning(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,12 +310,12 @@ def read_trials(folder: Path, sweep: Sweep, rows: Rows) -> list[Trial]:
 def _trial(file: Path, index: int, sweep: Sweep, rows: Rows) -> Trial:
     document = _manifest(file, file.stat().st_mtime_ns)
     output = file.with_suffix("")
-    curve = _curve(output / HISTORY, sweep.objective.value, document.loader.batch_size)
-    state, message = _state(file, output, sweep, curve)
     try:
         epoch = rows(document)
     except FeedlineError:
         epoch = 0  # the trial itself will say so
+    curve = _curve(output / HISTORY, sweep.objective.value, epoch, document.loader)
+    state, message = _state(file, output, sweep, curve)
     return Trial(index, _parameters(file, document, sweep), state, curve, epoch, message)
 
 
@@ -252,7 +323,8 @@ def _trial(file: Path, index: int, sweep: Sweep, rows: Rows) -> Trial:
 def _manifest(file: Path, modified_ns: int) -> Manifest:
     """Return what a trial is; it is checked once."""
     del modified_ns
-    return parse(read(file))
+    with _named(file):
+        return parse(read(file))
 
 
 def _parameters(file: Path, document: Manifest, sweep: Sweep) -> dict[str, Parameter]:
@@ -269,21 +341,42 @@ def _state(file: Path, output: Path, sweep: Sweep, curve: Sequence[tuple[int, fl
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             stopped = json.loads(file.with_suffix(".stop.json").read_bytes())
             return State(stopped["state"]), str(stopped["message"])
-    if code in FATAL_EXIT_CODES:
+    if code in tuple(FATAL_EXIT_CODES):
         return State.FAILED, str(report.get("message", ""))
     if code != ExitCode.OK:
         return State.RUNNING, ""
-    if not Trial(0, {}, State.COMPLETE, tuple(curve)).values:
+    if curve and not any(math.isfinite(value) for _, value in curve):
+        return State.FAILED, f"{sweep.objective.value} was never a finite number"
+    if not curve:
         told = ", ".join(sorted(report.get("values", {}))) or "nothing"
-        return State.FAILED, f"{sweep.objective.value} was never reported as a number; reported was {told}"
+        return State.FAILED, f"{sweep.objective.value} was never reported; reported was {told}"
     return State.COMPLETE, ""
 
 
-def _curve(file: Path, value: str, batch_size: int) -> tuple[tuple[int, float], ...]:
-    """Return the rows trained on and the value, of each line of a history that has it."""
-    found: list[tuple[int, float]] = []
-    with contextlib.suppress(OSError, ValueError), file.open(newline="", encoding="utf-8") as lines:
-        found.extend(
-            (int(line["step"]) * batch_size, float(line[value])) for line in csv.DictReader(lines) if line.get(value)
-        )
+def _curve(file: Path, value: str, rows: int, loader: Loader) -> tuple[tuple[int, float], ...]:
+    """Return the rows trained on and the value, of each line of a history that has it.
+
+    An epoch counts as all of its rows, also where some do not fill a batch: so trials of other batch sizes have come as
+    far at its end. Where nobody says how many they are, each step counts as a batch.
+    """
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    rest = rows % loader.batch_size
+    steps = rows // loader.batch_size + (1 if rest and loader.last_batch == "keep" else 0)
+    of_step = Fraction(rows, steps) if steps else Fraction(loader.batch_size)
+    return tuple((int(step * of_step), each) for step, each in _reported(file, value, found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=4096)
+def _reported(file: Path, value: str, modified_ns: int, size: int) -> tuple[tuple[int, float], ...]:
+    """Return step and value of each line of a history that has it; it is read when it has changed."""
+    del modified_ns, size
+    found = []
+    with contextlib.suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8", errors="replace") as lines:
+        for line in csv.DictReader(lines):
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                if line.get(value):
+                    found.append((int(line["step"]), float(line[value])))
     return tuple(found)

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from feedline.manifest import Objective, Pruning
-from feedline.sweeps.trials import Trial
+from feedline.sweeps.trials import State, Trial
 
 
 def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning: Pruning) -> str:
@@ -29,12 +29,13 @@ def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning:
     if border is None:
         return ""
     rows, epochs = border
-    there = [each for each in others if each.curve and each.curve[-1][0] >= rows and each.until(rows)]
+    there = [each for each in others if each.state != State.FAILED and each.curve and each.curve[-1][0] >= rows]
+    there = [each for each in there if each.until(rows)]
     if len(there) < pruning.min_trials:
         return ""
     own = max((objective.merit(value) for value in trial.until(rows)), default=-math.inf)
     merits = [objective.merit(each.until(rows)[-1]) for each in there]
-    why = _below_median(own, merits, objective) if pruning.rule == "Median" else _below_best(own, merits, pruning)
+    why = _below_median(own, merits, objective) if pruning.rule == "Median" else _not_among_best(own, merits, pruning)
     return f"{_shown(own, objective)} after {'1 epoch' if epochs == 1 else f'{epochs} epochs'}; {why}" if why else ""
 
 
@@ -43,7 +44,7 @@ def _below_median(own: float, merits: Sequence[float], objective: Objective) -> 
     return "" if own >= median else f"the median of {len(merits)} trials there is {_shown(median, objective)}"
 
 
-def _below_best(own: float, merits: Sequence[float], pruning: Pruning) -> str:
+def _not_among_best(own: float, merits: Sequence[float], pruning: Pruning) -> str:
     places = math.ceil((len(merits) + 1) / pruning.reduction_factor)
     if sum(merit > own for merit in merits) < places:
         return ""

@@ -6,8 +6,8 @@ in another process, with the same trials, gets the same answer.
 
 import hashlib
 import math
+import random
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 from feedline.errors import EnvironmentInvalidError
@@ -15,6 +15,7 @@ from feedline.manifest import Choice, Numbers, Parameter, Sweep
 from feedline.sweeps.trials import State, Trial
 
 _FIRST_BY_CHANCE = 10
+_MOST_POINTS = 64
 
 
 def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
@@ -26,33 +27,36 @@ def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Para
         Optuna, or SciPy for QuasiRandom, is not installed.
     """
     if sweep.algorithm == "Grid":
-        return next(islice(sweep.points(), index, None))
+        return sweep.point(index)
+    if sweep.algorithm == "TPE":
+        return _asked(sweep, index, trials)
     if sweep.algorithm == "QuasiRandom":
         point = _sobol(len(sweep.parameters), sweep.seed, index)
-        return {each.name: _at(each.space, share) for each, share in zip(sweep.parameters, point, strict=True)}
-    return _asked(sweep, index, trials)
+    else:
+        chance = random.Random(_seed(sweep, index))  # noqa: S311 - nothing is kept secret
+        point = [chance.random() for _ in sweep.parameters]
+    return {each.name: _at(each.space, share) for each, share in zip(sweep.parameters, point, strict=True)}
 
 
 def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
     optuna = _optuna()
-    seed = int.from_bytes(hashlib.blake2b(f"{sweep.seed} {index}".encode(), digest_size=4).digest())
-    sampler = (
-        optuna.samplers.RandomSampler(seed=seed)
-        if sweep.algorithm == "Random"
-        else optuna.samplers.TPESampler(seed=seed, n_startup_trials=_FIRST_BY_CHANCE)
-    )
+    sampler = optuna.samplers.TPESampler(seed=_seed(sweep, index), n_startup_trials=_FIRST_BY_CHANCE)
     study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
     space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
-    if sweep.algorithm == "TPE":
-        study.add_trials([_told(optuna, sweep, trial, space) for trial in sorted(trials, key=lambda each: each.index)])
+    study.add_trials([_told(optuna, sweep, trial, space) for trial in sorted(trials, key=lambda each: each.index)])
     asked = study.ask(space).params
     return {each.name: _value(each.space, asked[each.name]) for each in sweep.parameters}
+
+
+def _seed(sweep: Sweep, index: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{sweep.seed} {index}".encode(), digest_size=4).digest())
 
 
 def _told(optuna: Any, sweep: Sweep, trial: Trial, space: dict[str, Any]) -> Any:
     """Return a trial as Optuna knows them."""
     states = optuna.trial.TrialState
     best = trial.best(sweep.objective)
+    thinned = [*trial.curve[:: len(trial.curve) // _MOST_POINTS + 1], *trial.curve[-1:]]
     state = {State.RUNNING: states.RUNNING, State.PRUNED: states.PRUNED}.get(trial.state, states.FAIL)
     if trial.state == State.COMPLETE and best is not None:
         state = states.COMPLETE
@@ -60,7 +64,7 @@ def _told(optuna: Any, sweep: Sweep, trial: Trial, space: dict[str, Any]) -> Any
         params={each.name: _key(each.space, trial.parameters[each.name]) for each in sweep.parameters},
         distributions=space,
         value=best if state == states.COMPLETE else None,
-        intermediate_values={rows: value for rows, value in trial.curve if math.isfinite(value)},
+        intermediate_values={rows: value for rows, value in thinned if math.isfinite(value)},
         state=state,
     )
 
@@ -103,8 +107,10 @@ def _at(space: Numbers | Choice, share: float) -> Parameter:
 
 def _between(least: float, most: float, share: float, *, is_log: bool) -> float:
     if is_log:
-        return math.exp(_between(math.log(least), math.log(most), share, is_log=False))
-    return least + share * (most - least)
+        found = math.exp(math.log(least) + share * (math.log(most) - math.log(least)))
+    else:
+        found = least + share * (most - least)
+    return min(max(found, least), most)
 
 
 def _sobol(dimensions: int, seed: int, index: int) -> Sequence[float]:
@@ -123,12 +129,12 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise _missing("TPE and Random take Optuna") from None
+        raise _missing("TPE takes Optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
 
 def _missing(why: str) -> EnvironmentInvalidError:
     return EnvironmentInvalidError(
-        f"spec.algorithm: {why}, which is not installed here: pip install 'feedline[sweep]', or take Grid"
+        f"spec.algorithm: {why}, which is not installed here: pip install 'feedline[sweep]', or take Random"
     )

@@ -39,7 +39,8 @@ class History:
     def add(self, step: int, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
         """Write a line; a name that is new becomes a column."""
         line = {"step": str(step), "epoch": str(epoch), "seconds": f"{seconds:.3f}"}
-        self._waiting.append(line | {name: repr(value) for name, value in values.items()})
+        # Who reports a step or an epoch as well says what is there already.
+        self._waiting.append({name: repr(value) for name, value in values.items()} | line)
         self.rows += 1
         try:
             self._write_waiting()
