@@ -86,7 +86,9 @@ def show(
     """
     sweep, trials = _read(folder)
     if as_json:
-        told = [_as_json(sweep, trial) for trial in _ranked(sweep, trials)]
+        from feedline.sweeps import ranked
+
+        told = [_as_json(sweep, trial) for trial in ranked(trials, sweep.objective)]
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show(sweep, trials)
@@ -190,30 +192,21 @@ def _line(sweep: "Sweep", trial: "Trial") -> str:
 def _show(sweep: "Sweep", trials: "Sequence[Trial]") -> None:
     from rich.console import Console
 
-    from feedline.sweeps import best_of
+    from feedline.sweeps import best_of, ranked
 
     console = Console()
-    console.print(_table(sweep, _ranked(sweep, trials)))
+    console.print(_table(sweep, ranked(trials, sweep.objective)))
     best = best_of(trials, sweep.objective)
     if best is not None:
         console.print(f"best: {_line(sweep, best)}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _ranked(sweep: "Sweep", trials: "Sequence[Trial]") -> "list[Trial]":
-    """Return trials with the best first, those that came to their end before others."""
-
-    def rank(trial: "Trial") -> tuple[bool, float, int]:
-        best = trial.best(sweep.objective)
-        merit = float("-inf") if best is None else sweep.objective.merit(best)
-        return trial.state != "Complete", -merit, trial.index
-
-    return sorted(trials, key=rank)
 
 
 def _table(sweep: "Sweep", trials: "Sequence[Trial]", most: int | None = None) -> Any:
     """Return a table of trials; of so many at most: those that run, and the best."""
     from rich.table import Table
     from rich.text import Text
+
+    from feedline.sweeps import State, ranked
 
     counts = ", ".join(
         f"{number} {state.lower()}"
@@ -224,7 +217,8 @@ def _table(sweep: "Sweep", trials: "Sequence[Trial]", most: int | None = None) -
     for title in ("trial", "state", sweep.objective.value, *(each.name for each in sweep.parameters), "why"):
         table.add_column(Text(title))
     if most is not None:
-        trials = sorted(_ranked(sweep, trials), key=lambda trial: trial.state != "Running")[: max(1, most)]
+        best_first = ranked(trials, sweep.objective)
+        trials = sorted(best_first, key=lambda trial: trial.state != State.RUNNING)[: max(1, most)]
     for trial in trials:
         best = trial.best(sweep.objective)
         cells = [str(trial.index), trial.state.lower(), "" if best is None else f"{best:.6g}"]

@@ -87,13 +87,7 @@ class Arrays(Mapping[str, Array]):
         """Return by which rows `open_arrays` opens some of these rows."""
         first, _, numbers = self._used
         if self.windows is not None and self.segments is not None:
-            begins = np.cumsum(self.segments.counts) - self.segments.counts
-            places = []
-            for row in (start, stop - 1):
-                segment = int(np.searchsorted(begins, row, "right")) - 1
-                places.append(int(self.segments.firsts[segment]) + (row - int(begins[segment])) * self.segments.stride)
-            # From where the first of them begins at the soonest to where the last one does at the latest.
-            return self.windows.range_of(places[0], places[1] + int(self.segments.rooms[segment]))
+            return self.windows.range_of(self.segments.places(start)[0], self.segments.places(stop - 1)[1] + 1)
         if self.windows is not None:
             windows = (start, stop) if numbers is None else (int(numbers[start]), int(numbers[stop - 1]) + 1)
             return self.windows.range_of(*windows)

@@ -47,6 +47,13 @@ class Segments(NamedTuple):
     rooms: NDArray[np.int64]
     stride: int
 
+    def places(self, row: int) -> tuple[int, int]:
+        """Return which window, as all of them are counted, a row of an epoch is at the soonest and at the latest."""
+        begins = np.cumsum(self.counts) - self.counts
+        segment = int(np.searchsorted(begins, row, "right")) - 1
+        soonest = int(self.firsts[segment]) + (row - int(begins[segment])) * self.stride
+        return soonest, soonest + int(self.rooms[segment]) - 1
+
 
 def segments(cut: Cut, boundaries: NDArray[Any], elements: int, name: str = "boundaries") -> Segments:
     """Return where windows may begin so that no boundary divides one; arguments and errors as of `undivided`."""

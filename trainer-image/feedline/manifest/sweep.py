@@ -169,10 +169,7 @@ def sweep_schema() -> Any:
 
 def _frozen(document: dict[str, Any]) -> Sweep:
     spec = document["spec"]
-    parameters = tuple(
-        Dimension(each["name"], each.get("path", f"spec.train.parameters.{each['name']}"), _space(each))
-        for each in spec["parameters"]
-    )
+    parameters = tuple(Dimension(each["name"], _path(each), _space(each)) for each in spec["parameters"])
     algorithm, pruning = spec["algorithm"], spec["pruning"]
     sweep = Sweep(
         name=document["metadata"]["name"],
@@ -191,6 +188,12 @@ def _frozen(document: dict[str, Any]) -> Sweep:
     if sweep.algorithm != "Grid":
         return sweep
     return replace(sweep, trials=min(sweep.trials, _grid_size(sweep)))
+
+
+def _path(parameter: Mapping[str, Any]) -> str:
+    """Return which field a parameter sets."""
+    path: str = parameter.get("path", f"spec.train.parameters.{parameter['name']}")
+    return path
 
 
 def _space(parameter: Mapping[str, Any]) -> Numbers | Choice:
@@ -241,7 +244,7 @@ def _choice_problems(spec: Mapping[str, Any]) -> Iterator[str]:
 def _path_problems(spec: Mapping[str, Any]) -> Iterator[str]:
     paths: dict[str, str] = {}
     for number, parameter in enumerate(spec["parameters"]):
-        path = parameter.get("path", f"spec.train.parameters.{parameter['name']}")
+        path = _path(parameter)
         for forbidden in _SAME_FOR_ALL:
             if path == forbidden or path.startswith(f"{forbidden}."):
                 yield f"spec.parameters[{number}].path: {forbidden} is the same for all trials; say it in the template"

@@ -7,7 +7,7 @@ machine. Others take `decide` with what it says, `suggest`, and `LocalSweep`.
 from feedline.sweeps.decide import Decision, Stop, decide
 from feedline.sweeps.local import SWEEP, LocalSweep, read_trials, sweep_in
 from feedline.sweeps.suggest import suggest
-from feedline.sweeps.trials import State, Trial, best_of
+from feedline.sweeps.trials import State, Trial, best_of, ranked
 
 __all__ = [
     "SWEEP",
@@ -18,6 +18,7 @@ __all__ = [
     "Trial",
     "best_of",
     "decide",
+    "ranked",
     "read_trials",
     "suggest",
     "sweep_in",

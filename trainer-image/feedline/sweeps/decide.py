@@ -36,7 +36,7 @@ class Decision:
     start
         Numbers of trials to begin.
     is_finished
-        Whether the sweep is done, once what is to be stopped has ended.
+        Whether the sweep is done: nothing runs, and nothing is to begin, or it has failed.
     failure
         Why it failed; "" where it did not.
     """

@@ -9,7 +9,6 @@ DIR/NAME-0/             what it leaves: history, report, checkpoints
 
 import contextlib
 import csv
-import fcntl
 import functools
 import json
 import math
@@ -41,7 +40,7 @@ from feedline.manifest import (
 from feedline.sweeps.decide import Decision, decide
 from feedline.sweeps.suggest import suggest
 from feedline.sweeps.trials import State, Trial
-from feedline.training import HISTORY, is_in_use, make_fresh, report_in, run_of, write_text
+from feedline.training import HISTORY, is_in_use, lock, make_fresh, report_in, run_of, write_text
 
 SWEEP: Final = "sweep.yaml"
 _LOOK_SECONDS: Final = 0.5
@@ -108,7 +107,7 @@ class LocalSweep:
         """
         suggest(self.sweep, 0, [])
         with self._claimed():
-            make_folder(self.folder, self.sweep, resumes=resumes)
+            write_down(self.folder, self.sweep, resumes=resumes)
             try:
                 while True:
                     self._reap()
@@ -135,16 +134,16 @@ class LocalSweep:
     def _claimed(self) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = lock(self.folder)
+        except BlockingIOError:
+            raise UsageError(f"--output {self.folder}: another sweep is running there: wait for it") from None
         except OSError as error:
             raise UsageError(f"--output {self.folder}: cannot be made ({error.strerror}): name another place") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
-        except BlockingIOError:
-            raise UsageError(f"--output {self.folder}: another sweep is running there: wait for it") from None
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _is_idle(self, index: int) -> bool:
         """Return whether nobody is at work on a trial; of a sweep that was killed one may be about to end."""
@@ -240,8 +239,8 @@ class LocalSweep:
         return self.folder / f"{self.sweep.name}-{index}{ending}"
 
 
-def make_folder(folder: Path, sweep: Sweep, *, resumes: bool) -> None:
-    """Make a sweep's folder, or see to it that the one that lies there is this one.
+def write_down(folder: Path, sweep: Sweep, *, resumes: bool) -> None:
+    """Write in an empty folder what is swept, or see to it that the sweep that lies there is this one.
 
     Raises
     ------

@@ -56,13 +56,17 @@ class Trial:
         return tuple(value for at, value in self.curve if at <= rows)
 
 
+def ranked(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
+    """Return trials with the best first, those that came to their end before others, and the first of equals."""
+
+    def rank(trial: Trial) -> tuple[bool, float, int]:
+        best = trial.best(objective)
+        return trial.state != State.COMPLETE, math.inf if best is None else -objective.merit(best), trial.index
+
+    return sorted(trials, key=rank)
+
+
 def best_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
     """Return the trial with the best value of those that came to their end; the first of equals, None before any."""
-    found = [
-        (best, trial)
-        for trial in trials
-        if trial.state == State.COMPLETE and (best := trial.best(objective)) is not None
-    ]
-    if not found:
-        return None
-    return max(found, key=lambda each: (objective.merit(each[0]), -each[1].index))[1]
+    first = next(iter(ranked(trials, objective)), None)
+    return first if first and first.state == State.COMPLETE and first.values else None

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from feedline.training.gang import Progress
     from feedline.training.history import HISTORY
     from feedline.training.outcome import write_report
-    from feedline.training.output import Output, is_finished, is_in_use, make_fresh, report_in, require_new, run_of
+    from feedline.training.output import (
+        Output,
+        is_finished,
+        is_in_use,
+        lock,
+        make_fresh,
+        report_in,
+        require_new,
+        run_of,
+    )
     from feedline.training.process import (
         JsonLines,
         StoppedEarly,
@@ -67,6 +76,7 @@ __all__ = [
     "is_finished",
     "is_in_use",
     "largest_class",
+    "lock",
     "logged",
     "make_fresh",
     "manifest_text",
@@ -98,7 +108,7 @@ _PLACES = {
     "gang": ("Progress",),
     "history": ("HISTORY",),
     "outcome": ("write_report",),
-    "output": ("Output", "is_finished", "is_in_use", "make_fresh", "report_in", "require_new", "run_of"),
+    "output": ("Output", "is_finished", "is_in_use", "lock", "make_fresh", "report_in", "require_new", "run_of"),
     "process": (
         "StoppedEarly",
         "JsonLines",

@@ -89,18 +89,12 @@ class Output:
 
     def _claim(self) -> None:
         """Keep another process of this machine from writing here; not all file systems can."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock(self.folder)
         except BlockingIOError:
-            os.close(descriptor)
             raise UsageError(
                 f"the output {self.folder}: another run is writing there: wait for it, or take another"
             ) from None
-        except OSError:
-            os.close(descriptor)
-            return
-        self._lock = descriptor
 
     def publish(self, source: Path, name: str) -> None:
         """Give a file another name in the folder, in the place of what has it; a copy where there are no such names."""
@@ -124,6 +118,27 @@ class Output:
             self._lock = None
 
 
+def lock(folder: Path) -> int | None:
+    """Return what keeps others from locking a folder until it is closed; None where the file system cannot.
+
+    Raises
+    ------
+    BlockingIOError
+        Somebody has locked it.
+    OSError
+        It cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
+
+
 def run_of(folder: Path) -> str | None:
     """Return which run's folder it is; None if it is none's."""
     try:
@@ -136,16 +151,12 @@ def run_of(folder: Path) -> str | None:
 def is_in_use(folder: Path) -> bool:
     """Return whether a run is writing to a folder now, as far as the file system tells."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = lock(folder)
     except BlockingIOError:
         return True
     except OSError:
         return False
-    finally:
+    if descriptor is not None:
         os.close(descriptor)
     return False
 
