@@ -419,7 +419,7 @@ class Feed:
             threads=self.threads,
             fetch_seconds=self._fetches.percentiles(),
             queue_depth=gatherer.ready_batches if gatherer else 0,
-            queue_capacity=gatherer.capacity * gatherer.batches_per_slot if gatherer else 0,
+            queue_capacity=gatherer.most_batches if gatherer else 0,
             minor_faults=gatherer.work.minor_faults if gatherer else 0,
             major_faults=gatherer.work.major_faults if gatherer else 0,
             rows_from_disk=gatherer.rows_from_disk if gatherer else 0,

@@ -153,6 +153,11 @@ class Gatherer:
         return self._claims.batches_in(self._next_taken, slots)
 
     @property
+    def most_batches(self) -> int:
+        """Batches that may wait to be taken at this place of the run, in whole slots."""
+        return self._claims.batches_in(self._next_taken, self.capacity)
+
+    @property
     def choices(self) -> dict[str, Choice]:
         """How the rows of each mapped array come into memory, and why."""
         return {} if self._ahead is None else self._ahead.pagein.choices

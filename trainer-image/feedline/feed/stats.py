@@ -33,7 +33,7 @@ class FeedStats:
     queue_depth: int
     """Batches that are ready now."""
     queue_capacity: int
-    """Batches that can be ready at most."""
+    """Batches that can be ready at most, at this place of the run."""
     minor_faults: int
     """Page faults of the gather threads that needed no disk."""
     major_faults: int
