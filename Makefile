@@ -137,12 +137,14 @@ format: $(call installed,lint)  ## put the code into its format and repair what 
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-crd_copies := $(patsubst crds/%,trainer-image/feedline/manifest/%,$(wildcard crds/*.yaml))
+# The definition of a sweep is not copied: it is made of what the package has.
+crd_copies := trainer-image/feedline/manifest/trainingpipelines.feedline.dev.yaml crds/trainingsweeps.feedline.dev.yaml
 generated := $(crd_copies) README.md $(wildcard charts/feedline/README.md charts/feedline/files/*/* dashboards/*.json docs/reference/*.md)
 
 .PHONY: generate
 generate: $(call installed,lint)  ## remake every generated file; one line for each generator
-	cp crds/*.yaml trainer-image/feedline/manifest/
+	.venv/bin/python crds/generate.py
+	cp crds/trainingpipelines.feedline.dev.yaml trainer-image/feedline/manifest/
 	cp crds/*.yaml charts/feedline/files/crds/
 	$(PYTHON) benchmarks/readme.py
 	.venv/bin/python charts/readme.py

@@ -1,4 +1,4 @@
-"""Writes docs/reference/api.md from the CRD: every field with its type, bounds and default, every rule, every column.
+"""Writes docs/reference/api.md and sweeps.md from the CRDs: every field with its bounds, every rule, every column.
 
 A part of the spec and an object of more than a few fields have a section of their own; a smaller one is listed with its
 parent. What the CRD says once and uses twice (a YAML alias) is listed once here, too.
@@ -14,13 +14,14 @@ from pages import ROOT, code, table, write
 
 Schema = dict[str, Any]
 
-CRD = ROOT / "crds" / "trainingpipelines.feedline.dev.yaml"
+CRDS = ROOT / "crds"
+_TEMPLATE = "As [the spec of a TrainingPipeline](api.md) has it, but for what the sweep says."
 _INLINE_FIELDS = 4
 """An object with more fields than that, at all depths, has a section of its own."""
 _INTRODUCTION = """\
 {description}
 
-The same text is in the cluster: `kubectl explain {singular}.spec.loader`. Unknown fields are refused by
+The same text is in the cluster: `kubectl explain {singular}.spec.{field}`. Unknown fields are refused by
 `feedline check` and `feedline run`, and by an API server that is asked for strict validation, as `kubectl apply` asks.
 
 - API version `{group}/{version}`, kind `{kind}`, short name `{short}`, namespaced.
@@ -29,13 +30,22 @@ The same text is in the cluster: `kubectl explain {singular}.spec.loader`. Unkno
 
 
 def main() -> None:
-    """Write the page."""
-    crd = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+    """Write the pages."""
+    page("api", "trainingpipelines.feedline.dev.yaml")
+    page("sweeps", "trainingsweeps.feedline.dev.yaml")
+
+
+def page(name: str, file: str) -> None:
+    """Write the page of a CRD."""
+    crd = yaml.safe_load((CRDS / file).read_text(encoding="utf-8"))
     names, version = crd["spec"]["names"], crd["spec"]["versions"][0]
     root = version["schema"]["openAPIV3Schema"]
+    if template := root["properties"]["spec"]["properties"].get("template"):
+        template["properties"]["spec"] = {"type": "object", "description": _TEMPLATE}
     introduction = _INTRODUCTION.format(
         description=prose(root["description"]),
         singular=names["singular"],
+        field="objective" if names["kind"].endswith("Sweep") else "loader",
         group=crd["spec"]["group"],
         version=version["name"],
         kind=names["kind"],
@@ -51,9 +61,10 @@ def main() -> None:
         lines += [f"## {code(path)}", "", prose(schema["description"]), ""]
         lines += fields(schema, path, shared)
         lines += rules(inline(schema, "", shared), path)
-    lines += ["## Columns of `kubectl get tp`", "", "The columns marked *wide* are shown by `-o wide`.", ""]
+    lines += [f"## Columns of `kubectl get {names['shortNames'][0]}`", ""]
+    lines += ["The columns marked *wide* are shown by `-o wide`.", ""]
     lines += table(("Column", "Field", "Meaning"), (column(each) for each in version["additionalPrinterColumns"]))
-    write("api", "crds/trainingpipelines.feedline.dev.yaml", lines)
+    write(name, f"crds/{file}", lines)
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------
@@ -174,8 +185,8 @@ def holder(schema: Schema) -> str:
     if schema["type"] == "array":
         keys = schema.get("x-kubernetes-list-map-keys")
         keyed = f", keyed by {code(keys[0])}" if keys else ""
-        return f"list of {schema['items']['type']}s{keyed}, {sizes(schema, 'Items', 'items')}"
-    if "properties" in schema:
+        return f"list of {schema['items'].get('type', 'value')}s{keyed}, {sizes(schema, 'Items', 'items')}"
+    if "properties" in schema or "maxProperties" not in schema:
         return "object"
     entries = sizes(schema, "Properties", "entries")
     if "additionalProperties" not in schema:

@@ -105,9 +105,9 @@ Series with labels begin with their first event, but for `feedline_operator_reco
 from the start.
 """
 PIPELINES = """\
-Gauges about one pipeline are made from what the operator knows of it when Prometheus asks. Those of the final report
-(`feedline_pipeline_report_*`) are there from the end of the pipeline until it is deleted, so that a run which was
-shorter than a scrape interval is not lost. Counters and histograms outlive their pipelines and bear no name.
+Gauges about one pipeline or sweep are made from what the operator knows of it when Prometheus asks. Those of the final
+report (`feedline_pipeline_report_*`) are there from the end of the pipeline until it is deleted, so that a run which
+was shorter than a scrape interval is not lost. Counters and histograms outlive their pipelines and bear no name.
 """
 
 
@@ -144,12 +144,12 @@ REPORT = {
 def main() -> None:
     """Write the page."""
     operator = asyncio.run(of_an_operator())
-    about = [family for family in operator if family.name.startswith("feedline_pipeline")]
+    about = [family for family in operator if family.name.startswith(("feedline_pipeline", "feedline_sweep"))]
     itself = [family for family in operator if family not in about]
     lines = ["# Metrics", "", INTRODUCTION]
     lines += ["## Trainer", "", TRAINER, *listed(of_a_run())]
     lines += ["## Operator: itself", "", OPERATOR, *listed(itself)]
-    lines += ["## Operator: pipelines", "", PIPELINES, *listed(about)]
+    lines += ["## Operator: pipelines and sweeps", "", PIPELINES, *listed(about)]
     write("metrics", "the registries of trainer-image/feedline and operator/feedline_operator", lines)
 
 
@@ -232,6 +232,9 @@ async def of_an_operator() -> list[Metric]:
         metrics.status_written(before, pipeline("Unknown", "Retrying", attempts=[ended]))
         metrics.status_written(before, after)
         metrics.status_written(before, pipeline("False", "DataInvalid"))
+        swept = sweep()
+        app.seen("sweep", "ADDED", swept)
+        metrics.sweep_written({**swept, "status": {}}, swept)
         return list(metrics.registry.collect())
     finally:
         await cluster.close()
@@ -248,6 +251,15 @@ def pipeline(status: str = "Unknown", reason: str = "Pending", **more: Any) -> d
     metadata = {"name": "digits", "namespace": "team", "uid": "a", "resourceVersion": "1", "creationTimestamp": TIME}
     spec = {**MANIFEST, "resources": {"accelerator": {"resourceName": "nvidia.com/gpu", "count": 1}}}
     return {"metadata": metadata, "spec": spec, "status": {"conditions": [condition, bound], **times, **more}}
+
+
+def sweep() -> dict[str, Any]:
+    """Return a sweep as the API server would show it."""
+    metadata = {"name": "digits", "namespace": "team", "uid": "b", "resourceVersion": "1"}
+    best = {"trial": "digits-0", "value": "0.5", "parameters": {}}
+    condition = {"type": "Succeeded", "status": "True", "reason": "Completed"}
+    status = {"conditions": [condition], "trials": {"created": 1, "complete": 1}, "best": best}
+    return {"metadata": metadata, "spec": {}, "status": status}
 
 
 # --- what is told of them --------------------------------------------------------------------------------------------

@@ -18,9 +18,11 @@ from feedline_operator.series import PipelineSeries
 from feedline_operator.settings import Settings
 from feedline_operator.slim import Kind
 from feedline_operator.store import Key, Store
+from feedline_operator.sweeper import SETTLE_SECONDS, Sweeper
 from feedline_operator.worker import Workers
 
 _DRAIN_SECONDS: Final = 5.0
+_SWEEPS_AT_ONCE: Final = 4
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,8 @@ class App:
         self._cluster = cluster
         self._metrics = metrics
         self._elector = elector
-        self._store = Store()
-        self._queue = WorkQueue()
+        self._queue, sweeps = WorkQueue(), WorkQueue()
+        self._store = Store(lambda sweep: sweeps.add_after(sweep, SETTLE_SECONDS))
         namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
         self._resync = Resync(self._store, self._queue, cluster, namespaces, settings.resync_seconds)
         self._progress = Progress(settings.status_interval_seconds, self._sampled)
@@ -50,6 +52,7 @@ class App:
             Policy(settings.images, settings.security),
             settings.identity,
         )
+        self._sweeper = Sweeper(self._store, sweeps, cluster, metrics, settings.identity)
         self._close_server: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -80,14 +83,20 @@ class App:
         self._metrics.watched(kind, type_ or "LISTED")
         key = self._store.remove(kind, thing) if type_ == "DELETED" else self._store.put(kind, thing)
         if key is not None:
-            self._queue.add(key)
+            if kind != "sweep":  # of which the store tells
+                self._queue.add(key)
         elif type_ is None:
             # Listed anew and known already: the watch had a gap.
             self._resync.arm()
 
     async def _lead(self) -> None:
         await self._resync.synced.wait()
-        await self._elector.run(self._cluster, lambda: self._workers.run(self._settings.workers))
+        await self._elector.run(self._cluster, self._work)
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._workers.run(self._settings.workers), name="pipelines")
+            group.create_task(self._sweeper.run(_SWEEPS_AT_ONCE), name="sweeps")
 
     def _sampled(self, key: Key, sample: Sample) -> None:
         self._store.tell(key, sample)

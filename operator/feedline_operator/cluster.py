@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from kubernetes.aio import client, config
 
-from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL
+from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL, SWEEP_PLURAL
 from feedline_operator.errors import (
     BusyError,
     ClusterError,
@@ -42,7 +42,9 @@ _PATHS: Final[dict[Kind, tuple[str, str]]] = {
     "pipeline": (f"/apis/{API_GROUP}/{API_VERSION}", PLURAL),
     "job": ("/apis/batch/v1", "jobs"),
     "pod": _PODS,
+    "sweep": (f"/apis/{API_GROUP}/{API_VERSION}", SWEEP_PLURAL),
 }
+_CUSTOM: Final = frozenset({"pipeline", "sweep"})
 _EVENTS: Final = ("/api/v1", "events")
 _LEASES: Final = ("/apis/coordination.k8s.io/v1", "leases")
 
@@ -102,7 +104,7 @@ class Cluster:
 
     async def list_all(self, kind: Kind, namespace: str | None) -> AsyncIterator[Object]:
         """Iterate over all objects of a kind, in one namespace or (None) in all, a page at a time."""
-        selector = {} if kind == "pipeline" else {"labelSelector": LABEL_PIPELINE}
+        selector = {} if kind in _CUSTOM else {"labelSelector": LABEL_PIPELINE}
         token = ""
         while True:
             query = {"limit": str(_PAGE), **selector, **({"continue": token} if token else {})}
@@ -146,20 +148,34 @@ class Cluster:
         }
         await self._write("create", _PODS, namespace, f"{name}/eviction", body=body)
 
-    async def delete_pipeline(self, namespace: str, name: str, uid: str, version: str) -> None:
-        """Delete the pipeline if it is still what was seen; what it owns follows."""
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid, "resourceVersion": version}}
-        await self._write("delete", _PATHS["pipeline"], namespace, name, body=options)
+    async def get_pipeline(self, namespace: str, name: str) -> Object:
+        """Return a pipeline."""
+        await self._limit.take()
+        return await self._call("get", _PATHS["pipeline"], namespace, name)
 
-    async def patch_status(self, pipeline: Object, status: Object) -> Object:
-        """Make a pipeline's status equal to `status` if it is still what was seen, and return the pipeline."""
-        metadata = pipeline["metadata"]
+    async def create_pipeline(self, body: Object) -> Object:
+        """Create a pipeline and return it. Raises ExistsError, RefusedError or InvalidError."""
+        return await self._write("create", _PATHS["pipeline"], body["metadata"]["namespace"], body=body)
+
+    async def patch_pipeline(self, namespace: str, name: str, uid: str, change: Object) -> Object:
+        """Merge a change into the pipeline with this uid, and return it."""
+        body = {**change, "metadata": {**change.get("metadata", {}), "uid": uid}}
+        return await self._write("patch", _PATHS["pipeline"], namespace, name, body=body)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str, version: str) -> None:
+        """Delete a pipeline or a sweep if it is still what was seen; what it owns follows."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid, "resourceVersion": version}}
+        await self._write("delete", _PATHS[kind], namespace, name, body=options)
+
+    async def patch_status(self, kind: Kind, thing: Object, status: Object) -> Object:
+        """Make a status equal to `status` if the pipeline or sweep is still what was seen, and return that."""
+        metadata = thing["metadata"]
         body = {
             "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]},
-            "status": merge_patch(pipeline.get("status", {}), status),
+            "status": merge_patch(thing.get("status", {}), status),
         }
         name = metadata["name"] + "/status"
-        return await self._write("patch", _PATHS["pipeline"], metadata["namespace"], name, body=body)
+        return await self._write("patch", _PATHS[kind], metadata["namespace"], name, body=body)
 
     async def create_event(self, body: Object) -> None:
         """Create an Event."""

@@ -29,8 +29,8 @@ class InvalidError(ClusterError):
     """The object is wrong (422), and will be tomorrow."""
 
 
-class JobRefusedError(ClusterError):
-    """A namespace does not take a pipeline's Job. The pipeline says so; nothing is wrong with the operator."""
+class ChildRefusedError(ClusterError):
+    """A namespace does not take a pipeline's Job or a sweep's trial, which says so; nothing is wrong here."""
 
 
 class BusyError(ClusterError):

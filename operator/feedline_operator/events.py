@@ -1,7 +1,8 @@
-"""Events: ours about a pipeline, and what others wrote about its Job and pods, where that tells why nothing runs."""
+"""Events: ours about pipelines and sweeps, and those of others that tell why a Job and its pods do not run."""
 
 import asyncio
 import hashlib
+import logging
 import random
 import re
 from collections.abc import Mapping
@@ -10,11 +11,13 @@ from typing import Any, Final
 
 from feedline.contract import API_GROUP, API_VERSION, FOLLOWING_EVENTS, KIND
 from feedline_operator.cluster import Cluster
+from feedline_operator.errors import ExistsError, GoneError, InvalidError, NamespaceGoesError, RefusedError
 from feedline_operator.ratelimit import TokenBucket
 from feedline_operator.reconcile import Transition, Warned
 from feedline_operator.store import Key
 from feedline_operator.untrusted import clean
 
+COMPONENT: Final = "feedline-operator"
 _FIRST_DELAY: Final = 30.0
 _LONGEST_DELAY: Final = 300.0
 _KEPT: Final = 5
@@ -25,8 +28,12 @@ _LISTS_AT_ONCE: Final = 10
 _KNOWN_OTHERWISE: Final = frozenset({"FailedScheduling", "Failed", "BackOff"})
 _FOLLOWING: Final = re.compile("|".join(FOLLOWING_EVENTS), re.IGNORECASE)
 
+logger = logging.getLogger(__name__)
 
-def event_body(pipeline: Mapping[str, Any], transition: Transition, component: str, instance: str) -> dict[str, Any]:
+
+def event_body(
+    pipeline: Mapping[str, Any], transition: Transition, component: str, instance: str, kind: str = KIND
+) -> dict[str, Any]:
     """Return the Event about a transition; telling the same one again makes the same name."""
     metadata = pipeline["metadata"]
     told = f"{metadata['uid']} {metadata['resourceVersion']} {transition.reason}"
@@ -40,7 +47,7 @@ def event_body(pipeline: Mapping[str, Any], transition: Transition, component: s
         },
         "involvedObject": {
             "apiVersion": f"{API_GROUP}/{API_VERSION}",
-            "kind": KIND,
+            "kind": kind,
             "namespace": metadata["namespace"],
             "name": metadata["name"],
             "uid": metadata["uid"],
@@ -56,6 +63,41 @@ def event_body(pipeline: Mapping[str, Any], transition: Transition, component: s
         "reportingComponent": component,
         "reportingInstance": instance,
     }
+
+
+class Teller:
+    """Writes Events about objects of one kind.
+
+    Parameters
+    ----------
+    kind
+        Theirs.
+    instance
+        This replica's name.
+    """
+
+    def __init__(self, cluster: Cluster, kind: str, instance: str) -> None:
+        self._cluster, self._kind, self._instance = cluster, kind, instance
+
+    async def tell(self, thing: Mapping[str, Any], transitions: tuple[Transition, ...]) -> None:
+        """Write an Event about each transition; one that is not taken is let be.
+
+        Raises
+        ------
+        ClusterError
+            Nobody answers, or the namespace is being deleted.
+        """
+        for transition in transitions:
+            body = event_body(thing, transition, COMPONENT, self._instance, self._kind)
+            try:
+                await self._cluster.create_event(body)
+            except ExistsError:
+                pass
+            except NamespaceGoesError:
+                raise
+            except (RefusedError, InvalidError, GoneError) as error:
+                # An Event is a courtesy.
+                logger.info("no Event: %s", error)
 
 
 class EventReader:

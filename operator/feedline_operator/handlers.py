@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import kopf
 
-from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL
+from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL, SWEEP_PLURAL
 from feedline_operator import settings as operator_settings
 from feedline_operator.app import App
 
@@ -74,6 +74,12 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 async def pipeline(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
     """Take news of a pipeline."""
     memo.app.seen("pipeline", event["type"], event["object"])
+
+
+@kopf.on.event(API_GROUP, API_VERSION, SWEEP_PLURAL)
+async def sweep(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
+    """Take news of a sweep."""
+    memo.app.seen("sweep", event["type"], event["object"])
 
 
 @kopf.on.event("batch", "v1", "jobs", labels={LABEL_PIPELINE: kopf.PRESENT})

@@ -50,7 +50,7 @@ class Metrics:
         )
         self._reconciles = Counter(
             "feedline_operator_reconcile_total",
-            "Looks at a pipeline, by result: success, conflict, refused, error, fault or not_leading.",
+            "Looks at a pipeline or a sweep, by result: success, conflict, refused, error, fault or not_leading.",
             ["result"],
             registry=registry,
         )
@@ -58,7 +58,7 @@ class Metrics:
             self._reconciles.labels(result)
         self._reconcile_seconds = Histogram(
             "feedline_operator_reconcile_duration_seconds",
-            "Time of one look at a pipeline, waiting for the API server included.",
+            "Time of one look at a pipeline or a sweep, waiting for the API server included.",
             buckets=_RECONCILE_BUCKETS,
             registry=registry,
         )
@@ -114,6 +114,13 @@ class Metrics:
             registry=registry,
         )
 
+        self._sweeps_finished = Counter(
+            "feedline_sweeps_finished_total",
+            "Sweeps that ended, by result (completed, failed) and reason.",
+            ["namespace", "result", "reason"],
+            registry=registry,
+        )
+
     def gauge(self, name: str, text: str, function: Any) -> None:
         """Add a gauge that asks `function` for its value when it is scraped."""
         Gauge(name, text, registry=self.registry).set_function(function)
@@ -151,6 +158,13 @@ class Metrics:
             for attempt in _attempts(after):
                 if "endTime" in attempt and attempt["uid"] not in recorded:
                     self._retries.labels(*labels, attempt.get("reason", "Unknown")).inc()
+
+    def sweep_written(self, before: Object, after: Object) -> None:
+        """Count the end of a sweep, where a write of its status has told it."""
+        verdict = condition(after, SUCCEEDED)
+        if verdict is not None and is_over(after) and not is_over(before):
+            result = "completed" if verdict["status"] == "True" else "failed"
+            self._sweeps_finished.labels(after["metadata"]["namespace"], result, verdict["reason"]).inc()
 
     def _ended(self, labels: tuple[str, str], status: Object, verdict: Object) -> None:
         result = "completed" if verdict["status"] == "True" else "failed"

@@ -1,7 +1,7 @@
-"""Sweeps: LIST everything and put right what the watches missed.
+"""LIST everything, now and then, and put right what the watches missed.
 
-A watch that had a gap says nothing of what was deleted meanwhile, and kopf replays only the survivors. The first sweep
-also tells when the store is complete, before which nobody may decide anything.
+A watch that had a gap says nothing of what was deleted meanwhile, and kopf replays only the survivors. The first
+time also tells when the store is complete, before which nobody may decide anything.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ import logging
 from typing import Any, Final
 
 from feedline_operator.cluster import Cluster
-from feedline_operator.errors import ClusterError
+from feedline_operator.errors import ClusterError, GoneError
 from feedline_operator.queue import WorkQueue
 from feedline_operator.slim import Kind
 from feedline_operator.store import Store
 
-KINDS: Final[tuple[Kind, ...]] = ("pipeline", "job", "pod")
+KINDS: Final[tuple[Kind, ...]] = ("sweep", "pipeline", "job", "pod")
 _AFTER_RELIST_SECONDS: Final = 3.0
 _AFTER_MISSED_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ class Resync:
     namespaces
         What the operator watches; (None,) for all.
     interval_seconds
-        Time between sweeps when nothing is amiss.
+        Time from one time to the next when nothing is amiss.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Resync:
         self._armed = asyncio.Event()
         self.synced = asyncio.Event()
         self.missed_in_a_row = 0
-        """Sweeps, one after the other, that found what the watches should have told."""
+        """Times, one after the other, that it found what the watches should have told."""
 
     def arm(self) -> None:
-        """Sweep soon: a watch was opened anew, and may have missed a deletion."""
+        """List soon: a watch was opened anew, and may have missed a deletion."""
         if self.synced.is_set():
             self._armed.set()
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """List now and then until cancelled."""
         await self._first()
         while True:
             pause = _AFTER_MISSED_SECONDS if self.missed_in_a_row else self._interval
@@ -67,9 +67,9 @@ class Resync:
                 await asyncio.sleep(_AFTER_RELIST_SECONDS)
                 self._armed.clear()
             try:
-                missed = sum([await self._sweep(kind) for kind in KINDS])
+                missed = sum([await self._compare(kind) for kind in KINDS])
             except ClusterError as error:
-                logger.warning("the sweep was not finished: %s", error)
+                logger.warning("not everything could be listed: %s", error)
                 continue
             # A gap in a watch is no fault of the watch, if it is open again.
             self.missed_in_a_row = 0 if not missed or relisted else self.missed_in_a_row + 1
@@ -89,7 +89,7 @@ class Resync:
         async for thing in self._all(kind):
             self._store.put(kind, thing)
 
-    async def _sweep(self, kind: Kind) -> int:
+    async def _compare(self, kind: Kind) -> int:
         """Return how much the watches of a kind had not told some seconds after the LIST had it."""
         mark = self._store.now()
         present: set[str] = set()
@@ -103,16 +103,25 @@ class Resync:
             await asyncio.sleep(_GRACE_SECONDS)
         late = [key for thing in unknown if (key := self._store.put(kind, thing)) is not None]
         lost = [key for thing in gone if (key := self._store.remove(kind, thing)) is not None]
-        for key in (*late, *lost):
-            self._queue.add(key)
+        if kind != "sweep":  # of which the store tells
+            for key in (*late, *lost):
+                self._queue.add(key)
         if late or lost:
             logger.info("the watch of %ss had missed %d changes and %d deletions", kind, len(late), len(lost))
         return len(late) + len(lost)
 
     async def _all(self, kind: Kind) -> Any:
         for namespace in self._namespaces:
-            async for thing in self._cluster.list_all(kind, namespace):
-                yield thing
+            try:
+                async for thing in self._cluster.list_all(kind, namespace):
+                    yield thing
+            except GoneError:
+                if kind != "sweep":
+                    raise
+                # Whoever keeps the definitions by hand may not have the newer one.
+                logger.warning(
+                    "there are no TrainingSweeps in this cluster: apply crds/trainingsweeps.feedline.dev.yaml"
+                )
 
     async def _wait(self, seconds: float) -> bool:
         try:

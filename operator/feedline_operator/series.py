@@ -5,7 +5,7 @@ and its Job's, as kube-state-metrics calls it, so that both join.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -20,6 +20,7 @@ from feedline_operator.store import Store, key_of
 Object = Mapping[str, Any]
 
 _LABELS: Final = ("namespace", "job_name", "uid")
+_STATE: Final = "Constant 1; reason is the state, as in kubectl get."
 _STATISTICS: Final = ("p50", "p95", "p99")
 _NUMBERS: Final = {
     "steps": ("steps", "Training steps, from the final report.", 1.0),
@@ -65,6 +66,7 @@ class PipelineSeries(Collector):
         """Return the series of all pipelines."""
         pipelines = list(self._store.pipelines()) if self._leading() else []
         yield from _Families(self._store).of(pipelines)
+        yield from _of_sweeps(self._store.sweeps() if self._leading() else [])
 
 
 class _Families:
@@ -77,7 +79,7 @@ class _Families:
             labels=["namespace", "job_name", "pod"],
         )
         self.accelerators = _gauge("accelerators", "Accelerators that the pipeline asks for, of all pods.", "resource")
-        self.reason = _gauge("status_reason", "Constant 1; reason is the state, as in kubectl get.", "reason")
+        self.reason = _gauge("status_reason", _STATE, "reason")
         self.created = _gauge("created_timestamp_seconds", "When the pipeline was created, in Unix time.")
         self.started = _gauge("start_timestamp_seconds", "When its first Job was started, in Unix time.")
         self.completed = _gauge("completion_timestamp_seconds", "When the pipeline ended, in Unix time.")
@@ -133,6 +135,28 @@ class _Families:
             for statistic in _STATISTICS:
                 if statistic in report.get(field, {}):
                     family.add_metric([*labels, statistic], report[field][statistic] / 1e6)
+
+
+def _of_sweeps(sweeps: Iterable[Object]) -> Iterator[Metric]:
+    """Return the series of all sweeps."""
+    labels = ["namespace", "sweep"]
+    info = GaugeMetricFamily("feedline_sweep_status_reason", _STATE, labels=[*labels, "reason"])
+    trials = GaugeMetricFamily(
+        "feedline_sweep_trials", "Trials that there are, by how they stand.", labels=[*labels, "state"]
+    )
+    best = GaugeMetricFamily(
+        "feedline_sweep_best", "The best value of the objective, of the trials that came to their end.", labels=labels
+    )
+    for sweep in sweeps:
+        metadata, status = sweep["metadata"], sweep.get("status", {})
+        named = (metadata["namespace"], metadata["name"])
+        info.add_metric([*named, (condition(sweep, SUCCEEDED) or {"reason": "Pending"})["reason"]], 1)
+        for state, number in status.get("trials", {}).items():
+            if state != "created":
+                trials.add_metric([*named, state], number)
+        if "best" in status:
+            best.add_metric(named, float(status["best"]["value"]))
+    yield from (info, trials, best)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

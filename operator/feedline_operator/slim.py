@@ -6,23 +6,26 @@ A thousand pipelines with their Jobs and pods stay small, and what is not kept c
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from feedline.contract import LABEL_INDEX, LABEL_PIPELINE
+from feedline.contract import LABEL_INDEX, LABEL_PIPELINE, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION
 
-Kind = Literal["pipeline", "job", "pod"]
+Kind = Literal["pipeline", "job", "pod", "sweep"]
 Object = Mapping[str, Any]
 
 _METADATA: Final = (
     *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"),
     *("labels", "ownerReferences"),
 )
+_ANNOTATIONS: Final = (PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION)
 _JOB_STATUS: Final = ("startTime", "completionTime", "active", "failed", "succeeded", "conditions")
 _POD_STATUS: Final = ("phase", "reason", "message", "startTime", "podIP")
 _CONDITION: Final = ("type", "status", "reason", "message", "lastTransitionTime")
 _POD_CONDITIONS: Final = frozenset({"PodScheduled", "DisruptionTarget"})
 
 
-def _pipeline(thing: Object) -> Object:
+def _custom(thing: Object) -> Object:
     metadata = _only(thing["metadata"], _METADATA)
+    if annotations := _only(thing["metadata"].get("annotations") or {}, _ANNOTATIONS):
+        metadata["annotations"] = annotations
     return {"metadata": metadata, "spec": thing["spec"], "status": thing.get("status", {})}
 
 
@@ -58,4 +61,9 @@ def _only(thing: Object, fields: tuple[str, ...]) -> dict[str, Any]:
     return {field: thing[field] for field in fields if field in thing}
 
 
-SLIM: Final[dict[Kind, Callable[[Object], Object]]] = {"pipeline": _pipeline, "job": _job, "pod": _pod}
+SLIM: Final[dict[Kind, Callable[[Object], Object]]] = {
+    "pipeline": _custom,
+    "job": _job,
+    "pod": _pod,
+    "sweep": _custom,
+}

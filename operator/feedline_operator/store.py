@@ -1,17 +1,18 @@
-"""What the cluster looks like, by pipeline: the newest version of every object that was seen, slim.
+"""What the cluster looks like, by name: the newest version of every object that was seen, slim.
 
 Written to by the watches, by the resync and by every answer to a write; read by the workers. Synchronous, owned by the
 event loop, and without opinion: it keeps what it is told, unless it has a newer version already.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from feedline.contract import LABEL_PIPELINE
 from feedline_operator.reconcile import Observed, Refusal, Sample, Warned, uids
 from feedline_operator.slim import SLIM, Kind
+from feedline_operator.sweeps import ObservedSweep, sweep_of
 
 _REMEMBERED: Final = 4096
 _KEPT_PODS: Final = 10
@@ -21,14 +22,14 @@ Object = Mapping[str, Any]
 
 
 class Key(NamedTuple):
-    """Where a pipeline is."""
+    """Where a pipeline or a sweep is."""
 
     namespace: str
     name: str
 
 
 @dataclass
-class _Pipeline:
+class _Entry:
     """Everything known about one name."""
 
     pipeline: Object | None = None
@@ -37,17 +38,31 @@ class _Pipeline:
     sample: Sample | None = None
     warnings: tuple[Warned, ...] | None = None
     refusal: Refusal | None = None
+    sweep: Object | None = None
+    sweep_refusal: Refusal | None = None
 
     @property
     def empty(self) -> bool:
-        return self.pipeline is None and self.job is None and not self.pods
+        return self.pipeline is None and self.job is None and not self.pods and self.sweep is None
+
+
+def _nobody(_: Key) -> None:
+    pass
 
 
 class Store:
-    """Objects by pipeline."""
+    """Objects by the pipeline or sweep that they are about.
 
-    def __init__(self) -> None:
-        self._by_key: dict[Key, _Pipeline] = defaultdict(_Pipeline)
+    Parameters
+    ----------
+    on_sweep
+        Called with a sweep that has changed, or one of whose trials has, or what is known of it.
+    """
+
+    def __init__(self, on_sweep: Callable[[Key], None] = _nobody) -> None:
+        self._on_sweep = on_sweep
+        self._trials: dict[Key, set[Key]] = defaultdict(set)
+        self._by_key: dict[Key, _Entry] = defaultdict(_Entry)
         self._touched: dict[tuple[Kind, str], int] = {}
         self._removed: OrderedDict[str, None] = OrderedDict()
         self._clock = 0
@@ -58,7 +73,7 @@ class Store:
         Returns
         -------
         Key or None
-            The pipeline that it is about, None if the store has this version already or a newer one.
+            The pipeline or sweep that it is about, None if the store has this version already or a newer one.
         """
         if thing["metadata"]["uid"] in self._removed:
             # The answer to a write may come after the news that the object is gone.
@@ -75,6 +90,14 @@ class Store:
                 # Another pipeline of the same name: what was said about the earlier one is void.
                 entry.sample = entry.warnings = entry.refusal = None
             entry.pipeline = slim
+            if sweep := sweep_key(slim):
+                self._trials[sweep].add(key)
+                self._on_sweep(sweep)
+        elif kind == "sweep":
+            if entry.sweep is not None and entry.sweep["metadata"]["uid"] != slim["metadata"]["uid"]:
+                entry.sweep_refusal = None
+            entry.sweep = slim
+            self._on_sweep(key)
         elif kind == "job":
             entry.job = slim
             if entry.refusal is not None and not entry.refusal.invalid:
@@ -85,7 +108,7 @@ class Store:
         return key
 
     def remove(self, kind: Kind, thing: Object) -> Key | None:
-        """Drop an object that is gone; its last state comes with the news. Returns the pipeline it is about."""
+        """Drop an object that is gone; its last state comes with the news. Returns what it is about."""
         key = key_of(kind, thing)
         uid = thing["metadata"]["uid"]
         self._removed[uid] = None
@@ -98,6 +121,11 @@ class Store:
         self._touched.pop((kind, uid), None)
         if kind == "pipeline":
             entry.pipeline = entry.sample = entry.warnings = entry.refusal = None
+            if sweep := sweep_key(known):
+                self._forget_trial(sweep, key)
+        elif kind == "sweep":
+            entry.sweep = entry.sweep_refusal = None
+            self._on_sweep(key)
         elif kind == "job":
             entry.job = entry.warnings = None
         elif entry.pipeline is None:
@@ -127,10 +155,31 @@ class Store:
             return
         if isinstance(news, Sample):
             entry.sample = news
+            if sweep := sweep_key(entry.pipeline):
+                self._on_sweep(sweep)
         elif isinstance(news, Refusal):
             entry.refusal = news
         else:
             entry.warnings = news
+
+    def observe_sweep(self, key: Key) -> ObservedSweep | None:
+        """Return all that is known about a sweep, None where there is none of that name."""
+        entry = self._by_key.get(key)
+        if entry is None or entry.sweep is None:
+            return None
+        found = (self._by_key[trial] for trial in self._trials.get(key, ()))
+        trials = tuple((each.pipeline, each.sample) for each in found if each.pipeline is not None)
+        return ObservedSweep(entry.sweep, trials, entry.sweep_refusal)
+
+    def tell_sweep(self, key: Key, refusal: Refusal | None) -> None:
+        """Keep why the last trial of a sweep was not taken, or (None) that the next one was."""
+        entry = self._by_key.get(key)
+        if entry is not None and entry.sweep is not None:
+            entry.sweep_refusal = refusal
+
+    def sweeps(self) -> list[Object]:
+        """Return the sweeps that there are."""
+        return [entry.sweep for entry in self._by_key.values() if entry.sweep is not None]
 
     def known(self) -> list[Key]:
         """Return the pipelines that there are."""
@@ -169,8 +218,15 @@ class Store:
         self._clock += 1
         self._touched[kind, uid] = self._clock
 
+    def _forget_trial(self, sweep: Key, key: Key) -> None:
+        trials = self._trials[sweep]
+        trials.discard(key)
+        if not trials:
+            del self._trials[sweep]
+        self._on_sweep(sweep)
+
     @staticmethod
-    def _forget_recorded(entry: _Pipeline) -> None:
+    def _forget_recorded(entry: _Entry) -> None:
         status = (entry.pipeline or {}).get("status", {})
         recorded = uids(attempt for attempt in status.get("attempts", ()) if "endTime" in attempt)
         gone = [uid for uid, pod in entry.pods.items() if "gone" in pod]
@@ -179,29 +235,37 @@ class Store:
 
 
 def key_of(kind: Kind, thing: Object) -> Key:
-    """Return the pipeline that an object is about."""
+    """Return the pipeline or sweep that an object is about."""
     metadata = thing["metadata"]
     # The Job has the pipeline's name; a copy of it under another name has only its label.
     name = metadata["labels"][LABEL_PIPELINE] if kind == "pod" else metadata["name"]
     return Key(metadata["namespace"], name)
 
 
-def _occupant(entry: _Pipeline, kind: Kind, uid: str) -> Object | None:
-    """Return what is in the place of an object: there are many pods, but one pipeline and one Job of the name."""
-    if kind == "pod":
-        return entry.pods.get(uid)
-    return entry.pipeline if kind == "pipeline" else entry.job
+def sweep_key(pipeline: Object) -> Key | None:
+    """Return the sweep that a pipeline is a trial of."""
+    name = sweep_of(pipeline)
+    return None if name is None else Key(pipeline["metadata"]["namespace"], name)
 
 
-def _get(entry: _Pipeline, kind: Kind, uid: str) -> Object | None:
+def _occupant(entry: _Entry, kind: Kind, uid: str) -> Object | None:
+    """Return what is in the place of an object: there are many pods, and one of each other kind of the name."""
+    return entry.pods.get(uid) if kind == "pod" else _only(entry, kind)
+
+
+def _only(entry: _Entry, kind: Kind) -> Object | None:
+    return {"pipeline": entry.pipeline, "job": entry.job, "sweep": entry.sweep}[kind]
+
+
+def _get(entry: _Entry, kind: Kind, uid: str) -> Object | None:
     thing = _occupant(entry, kind, uid)
     return thing if thing is not None and thing["metadata"]["uid"] == uid else None
 
 
-def _all(entry: _Pipeline, kind: Kind) -> list[Object]:
+def _all(entry: _Entry, kind: Kind) -> list[Object]:
     if kind == "pod":
         return [pod for pod in entry.pods.values() if "gone" not in pod]
-    thing = entry.pipeline if kind == "pipeline" else entry.job
+    thing = _only(entry, kind)
     return [] if thing is None else [thing]
 
 

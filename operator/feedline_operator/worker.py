@@ -7,26 +7,24 @@ look at the pipeline completes.
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
+from feedline.contract import KIND
+from feedline_operator.attend import attend
 from feedline_operator.build import lost_image_volumes
 from feedline_operator.cluster import Cluster
 from feedline_operator.errors import (
-    BusyError,
-    ClusterError,
+    ChildRefusedError,
     ExistsError,
     GoneError,
     InvalidError,
-    JobRefusedError,
     NamespaceGoesError,
-    NotLeadingError,
     RefusedError,
     StaleError,
 )
-from feedline_operator.events import EventReader, event_body
+from feedline_operator.events import EventReader, Teller
 from feedline_operator.metrics import Metrics
 from feedline_operator.progress import Progress
 from feedline_operator.queue import WorkQueue
@@ -40,7 +38,6 @@ from feedline_operator.reconcile import (
     Plan,
     Policy,
     Refusal,
-    Transition,
     name_taken,
     owned_by,
     reconcile,
@@ -49,7 +46,6 @@ from feedline_operator.reconcile import (
 from feedline_operator.store import Key, Store
 from feedline_operator.untrusted import clean
 
-COMPONENT: Final = "feedline-operator"
 _REMEMBERED: Final = 4096
 T = TypeVar("T")
 
@@ -84,7 +80,7 @@ class Workers:
         self._progress = progress
         self._metrics = metrics
         self._policy = policy
-        self._instance = instance
+        self._teller = Teller(cluster, KIND, instance)
         self._clock = clock
         self._events = EventReader(cluster)
         self._evicted: dict[str, None] = {}  # uids, in the order in which they were
@@ -96,42 +92,10 @@ class Workers:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(count):
-                    group.create_task(self._work(), name=f"worker {number}")
+                    work = attend(self._queue, self._reconcile, self._metrics.reconciled)
+                    group.create_task(work, name=f"worker {number}")
         finally:
             await self._progress.close()
-
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            began = time.perf_counter()
-            result = "error"
-            try:
-                result = await self._handle(key)
-            finally:
-                self._queue.done(key)
-                self._metrics.reconciled(result, time.perf_counter() - began)
-
-    async def _handle(self, key: Key) -> str:
-        """Work on a pipeline once; whatever goes wrong, come back to it."""
-        try:
-            await self._reconcile(key)
-        except NotLeadingError:
-            # Whoever leads looks at every pipeline when it begins.
-            return "not_leading"
-        except (StaleError, GoneError):
-            self._queue.retry(key)
-            return "conflict"
-        except ClusterError as error:
-            patience = error.retry_after_seconds if isinstance(error, BusyError) else 0.0
-            delay = self._queue.retry(key, patience)
-            logger.warning("%s/%s: %s; again in %.0f s", *key, error, delay)
-            return "refused" if isinstance(error, JobRefusedError) else "error"
-        except Exception:
-            delay = self._queue.retry(key)
-            logger.exception("%s/%s: not reconciled, which is a fault of the operator; again in %.0f s", *key, delay)
-            return "fault"
-        self._queue.forget(key)
-        return "success"
 
     async def _reconcile(self, key: Key) -> None:
         observed = self._store.observe(key)
@@ -144,7 +108,7 @@ class Workers:
         pipeline = await self._write_status(observed, plan)
         try:
             await self._act(key, plan)
-            await self._tell(pipeline, plan.transitions)
+            await self._teller.tell(pipeline, plan.transitions)
         except NamespaceGoesError:
             await self._let_go(key)
             return
@@ -159,7 +123,7 @@ class Workers:
     async def _write_status(self, observed: Observed, plan: Plan) -> Any:
         if plan.status is None:
             return observed.pipeline
-        pipeline = await self._cluster.patch_status(observed.pipeline, plan.status)
+        pipeline = await self._cluster.patch_status("pipeline", observed.pipeline, plan.status)
         self._store.put("pipeline", pipeline)
         self._metrics.status_written(observed.pipeline, pipeline)
         return pipeline
@@ -180,7 +144,7 @@ class Workers:
                         await self._cluster.delete_job(*key, uid)
                 case DeletePipeline(uid, version):
                     with contextlib.suppress(GoneError):
-                        await self._cluster.delete_pipeline(*key, uid, version)
+                        await self._cluster.delete("pipeline", *key, uid, version)
 
     async def _evict(self, key: Key, name: str, uid: str) -> None:
         # News of it may be late, and the next look would ask for it once more.
@@ -198,7 +162,7 @@ class Workers:
             return await create(key, body)
         except (RefusedError, InvalidError) as error:
             await self._refused(key, Refusal(clean(str(error)), invalid=isinstance(error, InvalidError)))
-            raise JobRefusedError(str(error)) from error
+            raise ChildRefusedError(str(error)) from error
 
     async def _service(self, key: Key, body: Any) -> None:
         try:
@@ -223,20 +187,7 @@ class Workers:
         observed = self._store.observe(key)
         if observed is not None:
             plan = reconcile(observed, self._clock(), self._policy)
-            await self._tell(await self._write_status(observed, plan), plan.transitions)
-
-    async def _tell(self, pipeline: Any, transitions: tuple[Transition, ...]) -> None:
-        for transition in transitions:
-            body = event_body(pipeline, transition, COMPONENT, self._instance)
-            try:
-                await self._cluster.create_event(body)
-            except ExistsError:
-                pass
-            except NamespaceGoesError:
-                raise
-            except (RefusedError, InvalidError, GoneError) as error:
-                # An Event is a courtesy.
-                logger.info("no Event: %s", error)
+            await self._teller.tell(await self._write_status(observed, plan), plan.transitions)
 
     async def _let_go(self, key: Key) -> None:
         """Delete the Job in a namespace that is being deleted, which would else stay.

@@ -25,8 +25,9 @@ IMAGES = {
 
 
 def install(cluster: ApiCluster) -> None:
-    """Put the CRD, the operator's namespace and its rights into a cluster."""
-    cluster.apply(ROOT / "crds" / "trainingpipelines.feedline.dev.yaml")
+    """Put the CRDs, the operator's namespace and its rights into a cluster."""
+    for kind in ("trainingpipelines", "trainingsweeps"):
+        cluster.apply(ROOT / "crds" / f"{kind}.feedline.dev.yaml")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     cluster.apply(chart.rights())
 

@@ -16,6 +16,7 @@ from cluster.operators import ROOT, eventually
 from cluster.rest import CORE, JOBS, MERGE_PATCH, PIPELINES, Rest
 
 PIPELINE = yaml.safe_load((ROOT / "examples" / "digits" / "pipeline.yaml").read_text())
+SWEEP = yaml.safe_load((ROOT / "examples" / "sweep" / "sweep.yaml").read_text())
 REPORT = {"backend": "pytorch", "engine": "Feed", "reason": "Completed", "exitCode": 0, "message": "30 epochs"}
 
 
@@ -105,11 +106,54 @@ class World:
         """Delete a pipeline and do not wait for what it owns."""
         self.rest.do("DELETE", self._pipeline(name), propagationPolicy="Background")
 
-    def events(self, name: str = "digits") -> list[str]:
-        """Return the reasons of the Events about a pipeline, in order of their names."""
-        query = {"fieldSelector": f"involvedObject.kind=TrainingPipeline,involvedObject.name={name}"}
+    def events(self, name: str = "digits", kind: str = "TrainingPipeline") -> list[str]:
+        """Return the reasons of the Events about a pipeline or a sweep, in order of their names."""
+        query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
         found = self.rest.do("GET", f"{CORE}/namespaces/{self.namespace}/events", **query)["items"]
         return [event["reason"] for event in found]
+
+    # --- sweeps ------------------------------------------------------------------------------------------------------
+
+    def sweep(self, name: str, **spec: object) -> str:
+        """Create a sweep of the tests' pipeline with these fields of the spec changed and return its name."""
+        document = copy.deepcopy(SWEEP)
+        document["metadata"] = {"name": name, "namespace": self.namespace}
+        document["spec"] |= spec
+        path = f"{PIPELINES}/namespaces/{self.namespace}/trainingsweeps"
+        self.rest.do("POST", path, document, fieldValidation="Strict")
+        return name
+
+    def find_sweep(self, name: str) -> dict | None:
+        """Return a sweep with its conditions by type, None if there is none."""
+        sweep = self.rest.find(self._sweep(name))
+        if sweep is not None:
+            entries = sweep.setdefault("status", {}).get("conditions", ())
+            sweep["conditions"] = {entry["type"]: entry for entry in entries}
+        return sweep
+
+    def sweep_becomes(self, reason: str, name: str, seconds: float = 120) -> dict:
+        """Wait until a sweep's state is this one; return the sweep."""
+
+        def reached() -> tuple[bool, object]:
+            sweep = self.find_sweep(name)
+            succeeded = sweep["conditions"].get("Succeeded", {})
+            there = succeeded.get("reason") == reason
+            return there, sweep if there else succeeded
+
+        return _until(reached, f"{name} is {reason}", seconds)
+
+    def change_sweep(self, name: str, **spec: object) -> dict:
+        """Merge fields into a sweep's spec."""
+        return self.rest.do("PATCH", self._sweep(name), {"spec": spec}, content=MERGE_PATCH)
+
+    def trials(self, name: str) -> list[str]:
+        """Return the names of a sweep's trials, in the order of their numbers."""
+        path = f"{PIPELINES}/namespaces/{self.namespace}/trainingpipelines"
+        found = self.rest.do("GET", path, labelSelector=f"feedline.dev/sweep={name}")["items"]
+        return sorted((each["metadata"]["name"] for each in found), key=lambda trial: int(trial.rpartition("-")[2]))
+
+    def _sweep(self, name: str) -> str:
+        return f"{PIPELINES}/namespaces/{self.namespace}/trainingsweeps/{name}"
 
     # --- what they own -----------------------------------------------------------------------------------------------
 

@@ -163,7 +163,7 @@ def test_a_status_is_written_as_a_patch_of_what_was_read():
     }
     answer, requests, _ = call(
         lambda: web.json_response(pipeline),
-        lambda cluster: cluster.patch_status(pipeline, {"failures": 0, "activeSeconds": 1}),
+        lambda cluster: cluster.patch_status("pipeline", pipeline, {"failures": 0, "activeSeconds": 1}),
     )
     ((method, path, content_type, body),) = requests
     assert answer == pipeline

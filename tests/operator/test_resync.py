@@ -18,7 +18,7 @@ class Lists:
     """The API server, as far as lists go."""
 
     def __init__(self, **things):
-        self.things = {"pipeline": [], "job": [], "pod": [], **things}
+        self.things = {"sweep": [], "pipeline": [], "job": [], "pod": [], **things}
         self.away = False
         self.lists = []
         self.during = None

@@ -64,10 +64,10 @@ class Cluster:
     async def delete_job(self, namespace, name, uid):
         self._call("delete_job", uid)
 
-    async def delete_pipeline(self, namespace, name, uid, version):
-        self._call("delete_pipeline", uid)
+    async def delete(self, kind, namespace, name, uid, version):
+        self._call("delete", kind, uid)
 
-    async def patch_status(self, seen, status):
+    async def patch_status(self, kind, seen, status):
         self._call("patch_status", status)
         version = str(int(seen["metadata"]["resourceVersion"]) + 100)
         return {**seen, "metadata": {**seen["metadata"], "resourceVersion": version}, "status": status}

@@ -10,11 +10,18 @@ from typing import Final, TypedDict
 API_GROUP: Final = "feedline.dev"
 API_VERSION: Final = "v1alpha1"
 KIND: Final = "TrainingPipeline"
-SWEEP_KIND: Final = "TrainingSweep"
-
-IMPORT_FROM: Final = "FEEDLINE_IMPORT_FROM"
-"""A variable of the environment: another folder of modules, for `feedline run` of a trial."""
 PLURAL: Final = "trainingpipelines"
+SWEEP_KIND: Final = "TrainingSweep"
+SWEEP_PLURAL: Final = "trainingsweeps"
+
+LABEL_SWEEP: Final = "feedline.dev/sweep"
+"""On the trials of a sweep and their pods: the sweep's name."""
+LABEL_TRIAL: Final = "feedline.dev/trial"
+"""On a trial: its number in the sweep."""
+PARAMETERS_ANNOTATION: Final = "feedline.dev/parameters"
+"""On a trial: the values of the sweep's parameters, as JSON."""
+SUSPENDED_ANNOTATION: Final = "feedline.dev/suspended-by"
+"""On a trial that its sweep has suspended, and resumes."""
 
 LABEL_PIPELINE: Final = "feedline.dev/pipeline"
 """On the Job and its pods: the pipeline's name, by which the operator finds them."""
@@ -47,6 +54,8 @@ ENV_REPORT: Final = "FEEDLINE_REPORT"
 ENV_PORT: Final = "FEEDLINE_METRICS_PORT"
 """Port for `/metrics`, `/feed` and `/healthz`; 0 takes a free one, empty serves none."""
 
+IMPORT_FROM: Final = "FEEDLINE_IMPORT_FROM"
+"""Another folder of modules, for `feedline run` of a trial."""
 ENV_OUTPUT: Final = "FEEDLINE_OUTPUT"
 """The run's own folder, in which it leaves what it makes."""
 ENV_RUN: Final = "FEEDLINE_RUN"
@@ -180,12 +189,17 @@ class CheckpointReport(TypedDict, total=False):
 
 
 class ObjectiveReport(TypedDict, total=False):
-    """The value that `spec.objective` names: its newest, its best, and at most 64 points of its curve, STEP:VALUE."""
+    """The value that `spec.objective` names: its newest, its best, and at most 64 points of its curve, STEP:VALUE.
+
+    The rows and steps of an epoch tell after how many rows of all a point was reported.
+    """
 
     value: str
     best: str
     bestStep: int
     curve: list[str]
+    epochSteps: int
+    epochSamples: int
 
 
 class RanksReport(TypedDict, total=False):

@@ -14,6 +14,7 @@ from feedline.contract import (
     ENV_PIPELINE,
     ENV_PROCESSES,
     ENV_RUN,
+    LABEL_SWEEP,
     METRICS_PORT,
     METRICS_PORT_NAME,
     PEER_TIMEOUT_SECONDS,
@@ -75,7 +76,7 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     given |= _together(pipeline)
     return {
         "metadata": {
-            "labels": {**pod.get("labels", {}), **build_labels(name, spec["backend"])},
+            "labels": {**pod.get("labels", {}), **_of_a_sweep(metadata), **build_labels(name, spec["backend"])},
             "annotations": {**pod.get("annotations", {}), ANNOTATION_MANIFEST: manifest_text(spec)},
         },
         "spec": {
@@ -112,6 +113,12 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
             "volumes": pod_volumes,
         },
     }
+
+
+def _of_a_sweep(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the label by which trials find each other's nodes."""
+    sweep = metadata.get("labels", {}).get(LABEL_SWEEP)
+    return {} if sweep is None else {LABEL_SWEEP: sweep}
 
 
 def _together(pipeline: Mapping[str, Any]) -> dict[str, str]:

@@ -29,6 +29,7 @@ _LIVE_FIELDS: Final = (
 )
 _CHECKPOINT_FIELDS: Final = ("step", "epoch", "time", "bytes", "milliseconds")
 _OBJECTIVE_FIELDS: Final = ("value", "best", "bestStep")
+_FINAL_OBJECTIVE_FIELDS: Final = (*_OBJECTIVE_FIELDS, "curve", "epochSteps", "epochSamples")
 
 
 def compose(view: View, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _only(part: Object | None, fields: Sequence[str]) -> dict[str, Any]:
 
 
 def _objective(report: Object, *, is_over: bool) -> dict[str, Any]:
-    return _only(report.get("objective"), (*_OBJECTIVE_FIELDS, "curve") if is_over else _OBJECTIVE_FIELDS)
+    return _only(report.get("objective"), _FINAL_OBJECTIVE_FIELDS if is_over else _OBJECTIVE_FIELDS)
 
 
 def _with_from_step(view: View, feed: Object | None) -> list[dict[str, Any]]:

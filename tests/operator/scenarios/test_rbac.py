@@ -39,6 +39,13 @@ def test_what_is_asked_is_allowed_and_what_is_allowed_is_asked(world):
     world.rest.do("POST", jobs, {"metadata": {"name": "taken"}, "spec": {"suspend": True, "template": template}})
     world.submit("taken")
     world.becomes("Pending", name="taken", says="is not feedline's")
+    # A sweep whose first trial is there already, and which is cleaned up; and one that stops its trials.
+    single = {"algorithm": {"type": "Random"}, "trials": 1, "parallel": 1, "pruning": {"rule": "None"}}
+    world.submit("swept-0")
+    world.sweep("swept", **single)
+    world.sweep("stops", **single, ttlSecondsAfterFinished=0)
+    eventually(lambda: world.trials("stops"), "its trial begins", 120)
+    world.change_sweep("stops", stop={})
     # Pods that train together, the Service of which is there already when their Job is made anew.
     world.submit("both", resources={"nodes": 2})
     one, other = world.run_together("both", 2)
@@ -60,6 +67,7 @@ def test_what_is_asked_is_allowed_and_what_is_allowed_is_asked(world):
 
     eventually(lambda: ("", "events", "list") in walked(), "the Events are read", 90)
     eventually(lambda: ("", "services", "get") in walked(), "the Service is read", 90)
+    eventually(lambda: world.find_sweep("stops") is None, "the sweep's time is up", 120)
     # Its watches, and its Lease, began before the test.
     began = {
         (each.group, each.resource, each.verb)
@@ -89,9 +97,9 @@ def test_its_rights_are_few():
     assert not [rule for rule in RULES if "*" in rule["apiGroups"] + rule["resources"] + rule["verbs"]]
     assert not [rule for rule in RULES if "nonResourceURLs" in rule]
     assert not {verb for _, _, verb in ALLOWED} & {"impersonate", "escalate", "bind", "deletecollection"}
-    # It changes of a pipeline nothing but the status, and of a Job nothing at all.
+    # It changes of a Job nothing at all, of a sweep the status, and of a pipeline, where it is a trial, stop and suspend.
     assert {verb for _, resource, verb in ALLOWED if resource == "jobs"} == {"get", "list", "watch", "create", "delete"}
-    assert {verb for _, resource, verb in ALLOWED if resource == "trainingpipelines"} == {"list", "watch", "delete"}
+    assert {verb for _, resource, verb in ALLOWED if resource == "trainingsweeps"} == {"list", "watch", "delete"}
 
 
 @pytest.mark.parametrize("resource", ["secrets", "configmaps", "nodes", "namespaces", "pods/log"])

@@ -56,7 +56,7 @@ def run(
     changes = [*(set_ or []), *([] if parallel is None else [f"spec.parallel={parallel}"])]
     sweep = manifest.parse_sweep(manifest.read_sweep(file, changes))
     volumes = options.folders(manifest.parse(sweep.pipeline_of(0, {})), volume)
-    from feedline.sweeps import LocalSweep
+    from feedline.local import LocalSweep
 
     folder = output or Path("sweeps", sweep.name)
     named = [f"--volume={name}={Path(place).absolute()}" for name, place in volumes.items()]
@@ -118,7 +118,7 @@ def export(
 
 
 def _read(folder: Path) -> "tuple[Sweep, list[Trial]]":
-    from feedline.sweeps import SWEEP, read_trials, sweep_in
+    from feedline.local import SWEEP, read_trials, sweep_in
 
     if not (folder / SWEEP).is_file():
         raise InputMissingError(f"{folder}: is no sweep: it has no {SWEEP}; name a folder that feedline sweep run made")

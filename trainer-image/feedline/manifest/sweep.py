@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from feedline.contract import API_GROUP, API_VERSION, KIND, SWEEP_KIND
+from feedline.contract import API_GROUP, API_VERSION, KIND, PARAMETERS_ANNOTATION, SWEEP_KIND
 from feedline.errors import UsageError
 from feedline.manifest.document import Manifest, Objective, Parameter
 from feedline.manifest.jsonvalues import plain
 from feedline.manifest.overrides import assign, value_at
 from feedline.manifest.reading import ManifestError, parse, read_kind
 
-PARAMETERS_ANNOTATION: Final = f"{API_GROUP}/parameters"
 _SCHEMA_FILE: Final = "trainingsweeps.yaml"
 _MOST_POINTS: Final = 1000
 _SAME_FOR_ALL: Final = (

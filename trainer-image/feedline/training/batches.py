@@ -88,6 +88,11 @@ class Batches:
         """Return the steps of an epoch."""
         return self._source.plan.steps
 
+    @property
+    def epoch_rows(self) -> int:
+        """Rows of an epoch, those that fill no batch included."""
+        return self._source.plan.rows
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Start the next epoch; it ends early when a limit is reached."""
         return self.epoch(limited=True)

@@ -411,7 +411,7 @@ class Loop:
             from_step=self.saver.from_step,
             kept=self.saver.kept if self.saver.is_on else None,
             every_seconds=self.manifest.train.checkpoint.every_seconds,
-            objective=Aim(self.aim.newest, self.aim.best, self.aim.curve()) if self.aim is not None else None,
+            objective=self._aim(),
             faults=self.metrics.faults(),
             limits=self.limits,
             memory_bytes=memory_bytes(),
@@ -419,6 +419,11 @@ class Loop:
             processes=self.place.local_world,
             seconds_of_ranks=self._seconds_of_ranks(),
         )
+
+    def _aim(self) -> Aim | None:
+        if self.aim is None:
+            return None
+        return Aim(self.aim.newest, self.aim.best, self.aim.curve(), len(self.train), self.train.epoch_rows)
 
     def _seconds(self) -> tuple[float, float]:
         timeline = self.train.timeline

@@ -61,12 +61,13 @@ def _clean(text: str) -> str:
 def termination_message(report: Report) -> bytes:
     """Return the report as JSON of at most 4,096 bytes, the kubelet's limit.
 
-    The message is cut first, to 256 bytes at least; then the objective's curve goes, and then the values, and how rows
-    came in; then the message is cut further.
+    The message is cut first, to 256 bytes at least; then the objective's curve is thinned out, its newest point last;
+    then go the values, and how rows came in; then the message is cut further.
     """
     text = _cut(report, _LEAST_MESSAGE)
-    if len(text) > TERMINATION_LOG_BYTES and "objective" in report:
-        report = {**report, "objective": {**report["objective"], "curve": []}}
+    while len(text) > TERMINATION_LOG_BYTES and (curve := report.get("objective", {}).get("curve")):
+        thinner = [*curve[:-1:2], curve[-1]] if len(curve) > 2 else []
+        report = {**report, "objective": {**report["objective"], "curve": thinner}}
         text = _cut(report, _LEAST_MESSAGE)
     if len(text) > TERMINATION_LOG_BYTES:
         text = _cut({key: value for key, value in report.items() if key not in ("values", "paging")}, 0)
@@ -177,7 +178,11 @@ def _checkpoint(kept: Kept, every_seconds: int) -> CheckpointReport:
 
 
 def _objective(aim: Aim) -> ObjectiveReport:
-    told: ObjectiveReport = {"curve": [f"{step}:{decimal(value)}" for step, value in aim.curve]}
+    told: ObjectiveReport = {
+        "curve": [f"{step}:{decimal(value)}" for step, value in aim.curve],
+        "epochSteps": aim.epoch_steps,
+        "epochSamples": aim.epoch_rows,
+    }
     if aim.newest is not None:
         told["value"] = decimal(aim.newest[1])
     if aim.best is not None:

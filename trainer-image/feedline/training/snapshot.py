@@ -95,11 +95,16 @@ class SplitSnapshot:
 
 @dataclass(frozen=True)
 class Aim:
-    """The objective: its newest and best value with their steps, None before the first one, and a curve of them."""
+    """The objective: its newest and best value with their steps, None before the first one, and a curve of them.
+
+    `epoch_steps` and `epoch_rows` are those of an epoch of the training.
+    """
 
     newest: tuple[int, float] | None
     best: tuple[int, float] | None
     curve: Sequence[tuple[int, float]]
+    epoch_steps: int
+    epoch_rows: int
 
 
 @dataclass(frozen=True)

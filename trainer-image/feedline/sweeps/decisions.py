@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 from feedline.manifest import Sweep
-from feedline.sweeps.prune import pruned
+from feedline.sweeps.pruning import pruned
 from feedline.sweeps.trials import State, Trial
 
 _ALIKE = 3

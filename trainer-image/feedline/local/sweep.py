@@ -37,9 +37,7 @@ from feedline.manifest import (
     read_sweep,
     to_yaml,
 )
-from feedline.sweeps.decide import Decision, decide
-from feedline.sweeps.suggest import suggest
-from feedline.sweeps.trials import State, Trial
+from feedline.sweeps import Decision, State, Trial, decide, suggest
 from feedline.training import HISTORY, is_in_use, lock, make_fresh, report_in, run_of, write_text
 
 SWEEP: Final = "sweep.yaml"

@@ -7,7 +7,7 @@ in another process, with the same trials, gets the same answer.
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedline.errors import EnvironmentInvalidError
@@ -16,6 +16,8 @@ from feedline.sweeps.trials import State, Trial
 
 _FIRST_BY_CHANCE = 10
 _MOST_POINTS = 64
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)
+_FINEST = 1e-9
 
 
 def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
@@ -24,14 +26,14 @@ def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Para
     Raises
     ------
     EnvironmentInvalidError
-        Optuna, or SciPy for QuasiRandom, is not installed.
+        Optuna is not installed, and TPE takes it.
     """
     if sweep.algorithm == "Grid":
         return sweep.point(index)
     if sweep.algorithm == "TPE":
         return _asked(sweep, index, trials)
     if sweep.algorithm == "QuasiRandom":
-        point = _sobol(len(sweep.parameters), sweep.seed, index)
+        point = _halton(len(sweep.parameters), sweep.seed, index)
     else:
         chance = random.Random(_seed(sweep, index))  # noqa: S311 - nothing is kept secret
         point = [chance.random() for _ in sweep.parameters]
@@ -43,9 +45,23 @@ def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Param
     sampler = optuna.samplers.TPESampler(seed=_seed(sweep, index), n_startup_trials=_FIRST_BY_CHANCE)
     study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
     space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
-    study.add_trials([_told(optuna, sweep, trial, space) for trial in sorted(trials, key=lambda each: each.index)])
+    known = sorted((each for each in trials if _is_of(sweep, each.parameters)), key=lambda each: each.index)
+    study.add_trials([_told(optuna, sweep, trial, space) for trial in known])
     asked = study.ask(space).params
     return {each.name: _value(each.space, asked[each.name]) for each in sweep.parameters}
+
+
+def _is_of(sweep: Sweep, values: Mapping[str, Parameter]) -> bool:
+    """Return whether values are those of a trial of this sweep: somebody may have changed what is said of one."""
+    return all(each.name in values and _is_in(each.space, values[each.name]) for each in sweep.parameters)
+
+
+def _is_in(space: Numbers | Choice, value: Parameter) -> bool:
+    if isinstance(space, Choice):
+        return any(each == value and type(each) is type(value) for each in space.values)
+    if isinstance(value, bool) or not isinstance(value, int if space.is_whole else int | float):
+        return False
+    return space.least <= value <= space.most
 
 
 def _seed(sweep: Sweep, index: int) -> int:
@@ -113,15 +129,23 @@ def _between(least: float, most: float, share: float, *, is_log: bool) -> float:
     return min(max(found, least), most)
 
 
-def _sobol(dimensions: int, seed: int, index: int) -> Sequence[float]:
-    try:
-        from scipy.stats import qmc
-    except ImportError:
-        raise _missing("QuasiRandom takes SciPy") from None
-    points = qmc.Sobol(dimensions, scramble=True, seed=seed)
-    if index:
-        points.fast_forward(index)
-    found: list[float] = points.random(1)[0].tolist()
+def _halton(dimensions: int, seed: int, index: int) -> Sequence[float]:
+    """Return a point of a Halton sequence whose digits are permuted by chance (Owen, 2017).
+
+    It leaves no gaps in a dimension, nor, as the plain one does, between two of a large base.
+    """
+    return [_permuted_inverse(index, base, f"{seed} {base}") for base in _PRIMES[:dimensions]]
+
+
+def _permuted_inverse(number: int, base: int, seed: str) -> float:
+    """Return the digits of a number behind the point, the lowest first, each exchanged for another of its place."""
+    found, weight, place = 0.0, 1.0, 0
+    while weight > _FINEST:
+        number, digit = divmod(number, base)
+        digits = list(range(base))
+        random.Random(f"{seed} {place}").shuffle(digits)  # noqa: S311 - nothing is kept secret
+        weight, place = weight / base, place + 1
+        found += digits[digit] * weight
     return found
 
 
@@ -129,12 +153,9 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise _missing("TPE takes Optuna") from None
+        raise EnvironmentInvalidError(
+            "spec.algorithm: TPE takes Optuna, which is not installed here: "
+            "pip install 'feedline[sweep]', or take Random"
+        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def _missing(why: str) -> EnvironmentInvalidError:
-    return EnvironmentInvalidError(
-        f"spec.algorithm: {why}, which is not installed here: pip install 'feedline[sweep]', or take Random"
-    )

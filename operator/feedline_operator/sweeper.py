@@ -1,0 +1,141 @@
+"""Carries the plans of sweeps out: one sweep at a time, several at once. What takes long runs in a thread beside.
+
+The order is that of `SweepPlan`: status, changes, new trials, Events. A crash between any two of them leaves something
+that the next look at the sweep completes: a trial exists or does not, and its name is its number.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from feedline.contract import SWEEP_KIND
+from feedline.sweeps import suggest
+from feedline_operator.attend import attend
+from feedline_operator.cluster import Cluster
+from feedline_operator.errors import (
+    ChildRefusedError,
+    ExistsError,
+    GoneError,
+    InvalidError,
+    NamespaceGoesError,
+    RefusedError,
+    StaleError,
+)
+from feedline_operator.events import Teller
+from feedline_operator.metrics import Metrics
+from feedline_operator.queue import WorkQueue
+from feedline_operator.reconcile import Refusal, owned_by
+from feedline_operator.store import Key, Store
+from feedline_operator.sweeps import (
+    ObservedSweep,
+    SweepPlan,
+    build,
+    name_taken,
+    reconcile_sweep,
+    sweep_in,
+    trials_of,
+)
+from feedline_operator.untrusted import clean
+
+SETTLE_SECONDS: Final = 1.0
+"""Trials tell of themselves one by one; what several say in a moment is looked at once."""
+
+
+class Sweeper:
+    """Workers on sweeps.
+
+    Parameters
+    ----------
+    instance
+        This replica's name, for Events.
+    clock
+        The time; another one in tests.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue,
+        cluster: Cluster,
+        metrics: Metrics,
+        instance: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._cluster = cluster
+        self._metrics = metrics
+        self._teller = Teller(cluster, SWEEP_KIND, instance)
+        self._clock = clock
+
+    async def run(self, count: int) -> None:
+        """Look at every sweep, then at those that change, until cancelled."""
+        for sweep in self._store.sweeps():
+            self._queue.add(Key(sweep["metadata"]["namespace"], sweep["metadata"]["name"]))
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                work = attend(self._queue, self._reconcile, self._metrics.reconciled)
+                group.create_task(work, name=f"sweeper {number}")
+
+    async def _reconcile(self, key: Key) -> None:
+        observed = self._store.observe_sweep(key)
+        if observed is None:
+            return
+        now = self._clock()
+        plan = await asyncio.to_thread(reconcile_sweep, observed, now)
+        document = await self._write_status(observed, plan)
+        with contextlib.suppress(NamespaceGoesError):  # what is in it goes along
+            for change in plan.changes:
+                with contextlib.suppress(GoneError):
+                    pipeline = await self._cluster.patch_pipeline(key.namespace, change.name, change.uid, change.change)
+                    self._store.put("pipeline", pipeline)
+            for index in plan.start:
+                await self._begin(key, document, index)
+            await self._teller.tell(document, plan.transitions)
+            if plan.delete:
+                metadata = document["metadata"]
+                with contextlib.suppress(GoneError):
+                    await self._cluster.delete("sweep", *key, metadata["uid"], metadata["resourceVersion"])
+        if plan.again is not None:
+            self._queue.add_after(key, (plan.again - now).total_seconds())
+
+    async def _write_status(self, observed: ObservedSweep, plan: SweepPlan) -> Any:
+        if plan.status is None:
+            return observed.sweep
+        sweep = await self._cluster.patch_status("sweep", observed.sweep, plan.status)
+        self._store.put("sweep", sweep)
+        self._metrics.sweep_written(observed.sweep, sweep)
+        return sweep
+
+    async def _begin(self, key: Key, document: Any, index: int) -> None:
+        """Create a trial; why it is refused is told in the sweep's status at the next look."""
+        observed = self._store.observe_sweep(key)
+        if observed is None or observed.sweep["metadata"]["uid"] != document["metadata"]["uid"]:
+            raise GoneError(f"the sweep {key.name} is gone")
+        body = await asyncio.to_thread(_next_trial, observed, index)
+        try:
+            try:
+                pipeline = await self._cluster.create_pipeline(body)
+            except ExistsError:
+                pipeline = await self._cluster.get_pipeline(key.namespace, body["metadata"]["name"])
+                if not owned_by(pipeline, document["metadata"]["uid"]):
+                    raise RefusedError(name_taken(body["metadata"]["name"])) from None
+        except NamespaceGoesError:
+            raise
+        except (RefusedError, InvalidError) as error:
+            refusal = Refusal(clean(str(error)), invalid=isinstance(error, InvalidError))
+            if observed.refusal != refusal:
+                self._store.tell_sweep(key, refusal)
+                raise StaleError("what was refused is yet to be told") from error
+            raise ChildRefusedError(str(error)) from error
+        self._store.put("pipeline", pipeline)
+        self._store.tell_sweep(key, None)
+
+
+def _next_trial(observed: ObservedSweep, index: int) -> dict[str, Any]:
+    """Return the pipeline of a trial, with parameters that are chosen by what is known of the others."""
+    sweep = sweep_in(observed.sweep)
+    trials = [trial for _, trial in trials_of(observed.sweep, sweep, observed.trials)]
+    return build(observed.sweep, sweep, index, suggest(sweep, index, trials))

@@ -1,0 +1,142 @@
+"""The sweep's status, composed once from its trials and what was decided."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from feedline.manifest import Sweep
+from feedline.sweeps import State, Trial, best_of, ranked
+from feedline_operator.reconcile import Refusal, times
+from feedline_operator.reconcile.conditions import ACCEPTED, SUCCEEDED
+from feedline_operator.reconcile.observed import condition
+
+Object = Mapping[str, Any]
+
+MAX_EVENT: Final = 1024
+_MAX_MESSAGE: Final = 4096
+_LEADERS: Final = 10
+_STATES: Final = (State.RUNNING, State.COMPLETE, State.PRUNED, State.FAILED)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the condition Succeeded says of a sweep."""
+
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+    @property
+    def is_told(self) -> bool:
+        """Whether an Event tells of it."""
+        return self.status != "Unknown" or self.reason == "Suspended"
+
+
+SUSPENDED: Final = Standing("Unknown", "Suspended", "Suspended by spec.suspend; set it to false to go on.")
+
+
+def stopping(why: str, unfinished: int) -> Standing:
+    """Return how a sweep stands that was asked to stop, and has so many trials that have not ended."""
+    said = f"by spec.stop: {why}" if why else "by spec.stop"
+    if unfinished:
+        return Standing("Unknown", "Stopping", f"Stopping {said}; {unfinished} of its trials have not ended yet.")
+    return Standing("True", "Stopped", f"Stopped {said}")
+
+
+def running(
+    sweep: Sweep, trials: Sequence[tuple[Object, Trial]], refusal: Refusal | None, *, is_waiting: bool
+) -> Standing:
+    """Return how a sweep stands that goes on; `is_waiting` where a trial is to begin."""
+    if refusal is not None and is_waiting:
+        return Standing("Unknown", "Pending" if not trials else "Running", refusal.message)
+    if not trials:
+        return Standing("Unknown", "Pending", "The first trials are being created.")
+    return Standing("Unknown", "Running", f"{_counted(sweep, trials)}.")
+
+
+def completed(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> Standing:
+    """Return how a sweep ended whose trials all have."""
+    best = best_of((trial for _, trial in trials), sweep.objective)
+    value = None if best is None else best.best(sweep.objective)
+    told = "" if best is None else f"; the best is {sweep.name}-{best.index}, {sweep.objective.value} {value:.6g}"
+    return Standing("True", "Completed", f"{_counted(sweep, trials)}{told}.")
+
+
+def name_taken(name: str) -> str:
+    """Return why a trial cannot be made that another pipeline has the name of."""
+    return (
+        f"A TrainingPipeline {name} is there already and is no trial of this sweep: "
+        "delete it, or give the sweep another name."
+    )
+
+
+def compose(
+    document: Object,
+    trials: Sequence[tuple[Object, Trial]],
+    sweep: Sweep | None,
+    standing: Standing | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """Return the whole status of a sweep; one that has ended stays as it stands, and only its trials are counted."""
+    was = document.get("status", {})
+    generation = document["metadata"]["generation"]
+    status: dict[str, Any] = {"observedGeneration": generation}
+    if starts := [pipeline["metadata"]["creationTimestamp"] for pipeline, _ in trials]:
+        status["startTime"] = was.get("startTime") or min(starts)
+    if standing is None:
+        status |= {field: was[field] for field in ("completionTime", "conditions") if field in was}
+    else:
+        if standing.status != "Unknown":
+            status["completionTime"] = times.write(now)
+        status["conditions"] = [
+            _condition(document, SUCCEEDED, (standing.status, standing.reason, standing.message), now),
+            _condition(document, ACCEPTED, _accepted(standing), now),
+        ]
+    states = Counter(trial.state for _, trial in trials)
+    status["trials"] = {"created": len(trials), **{state.lower(): states[state] for state in _STATES}}
+    if sweep is not None and (leaders := _leaders(sweep, trials)):
+        status |= {"best": leaders[0], "leaders": leaders}
+    return status
+
+
+def _accepted(standing: Standing) -> tuple[str, str, str]:
+    if standing.reason == "InvalidSpec":
+        return "False", "InvalidSpec", standing.message
+    return "True", "Accepted", "The spec is valid."
+
+
+def _leaders(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> list[dict[str, Any]]:
+    complete = [trial for _, trial in trials if trial.state == State.COMPLETE]
+    return [
+        {
+            "trial": f"{sweep.name}-{trial.index}",
+            "value": repr(trial.best(sweep.objective)),
+            "parameters": {name: _text(value) for name, value in trial.parameters.items()},
+        }
+        for trial in ranked(complete, sweep.objective)[:_LEADERS]
+    ]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _counted(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> str:
+    states = Counter(trial.state for _, trial in trials)
+    told = ", ".join(f"{states[state]} {state.lower()}" for state in _STATES if states[state])
+    return f"{len(trials)} of {sweep.trials} trials: {told}"
+
+
+def _condition(document: Object, kind: str, value: tuple[str, str, str], now: datetime) -> dict[str, Any]:
+    before, (status, reason, message) = condition(document, kind), value
+    turned = before is None or before["status"] != status
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message[:_MAX_MESSAGE],
+        "observedGeneration": document["metadata"]["generation"],
+        "lastTransitionTime": times.write(now) if turned or before is None else before["lastTransitionTime"],
+    }

@@ -1,0 +1,1 @@
+"""Sweeps in a cluster, against a model of the API server."""

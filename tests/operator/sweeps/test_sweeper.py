@@ -1,0 +1,463 @@
+"""A sweep in a cluster: what begins, what is ended and what is said, whatever dies in between."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sweeps.model import NAME, DeadError, Deaths, Operator, Server
+
+from feedline.contract import LABEL_SWEEP, LABEL_TRIAL, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION
+from feedline_operator.build.pod import build_pod
+from feedline_operator.errors import InvalidError, RefusedError
+
+
+def started(**spec):
+    """Return a server with a sweep whose first trials were created, and the operator that did."""
+    server = Server(**spec)
+    operator = Operator(server)
+    operator.settle()
+    return server, operator
+
+
+def standing(server):
+    """Return how the sweep stands: the condition Succeeded."""
+    return next(each for each in server.sweep["status"]["conditions"] if each["type"] == "Succeeded")
+
+
+def test_as_many_trials_begin_as_may_run_at_once():
+    server, operator = started(parallel=2)
+    assert server.created == [f"{NAME}-0", f"{NAME}-1"]
+    assert server.sweep["status"]["trials"] == {"created": 2, "running": 2, "complete": 0, "pruned": 0, "failed": 0}
+    assert standing(server)["message"] == "2 of 6 trials: 2 running."
+    server.reports(f"{NAME}-0", 3.0, 2.0)
+    server.ends(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    assert server.created[2:] == [f"{NAME}-2"]
+    assert operator.calls.events == []
+
+
+def test_a_trial_is_a_pipeline_that_says_whose_it_is():
+    server, _ = started()
+    trial = server.pipelines[f"{NAME}-1"]
+    metadata = trial["metadata"]
+    assert metadata["labels"] == {LABEL_SWEEP: NAME, LABEL_TRIAL: "1"}
+    (owner,) = metadata["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("TrainingSweep", NAME, server.sweep["metadata"]["uid"])
+    values = json.loads(metadata["annotations"][PARAMETERS_ANNOTATION])
+    assert trial["spec"]["train"]["parameters"] == {"learningRate": values["learningRate"]}
+    assert trial["spec"]["loader"]["batchSize"] == values["batch"]
+    assert trial["spec"]["objective"] == {"value": "val_loss", "goal": "Minimize"}
+    # Near the others, whose files are in memory there; unless the template says otherwise.
+    pod = trial["spec"]["pod"]
+    (near,) = pod["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert near["podAffinityTerm"]["labelSelector"] == {"matchLabels": {LABEL_SWEEP: NAME}}
+    template = build_pod(trial, "image", {})
+    assert template["metadata"]["labels"][LABEL_SWEEP] == NAME
+    elsewhere, _ = started(template={"spec": {"pod": {"affinity": {"nodeAffinity": {}}}}})
+    assert elsewhere.pipelines[f"{NAME}-0"]["spec"]["pod"]["affinity"] == {"nodeAffinity": {}}
+
+
+def run_through(server, operator, value_of=float):
+    """Let every trial run to its end; return the operator."""
+    while standing(server)["status"] == "Unknown":
+        name = server.unfinished()[0]
+        server.reports(name, value_of(int(name.rpartition("-")[2])))
+        server.ends(name)
+        operator.hear()
+        operator.settle()
+
+
+def test_the_best_comes_first_when_all_have_ended():
+    server, operator = started(parallel=3)
+    run_through(server, operator, lambda index: abs(index - 3) + 0.25)
+    status = server.sweep["status"]
+    assert standing(server)["reason"] == "Completed"
+    assert standing(server)["message"] == f"6 of 6 trials: 6 complete; the best is {NAME}-3, val_loss 0.25."
+    assert status["best"]["trial"] == f"{NAME}-3"
+    assert status["best"]["value"] == "0.25"
+    assert set(status["best"]["parameters"]) == {"learningRate", "batch"}
+    assert [each["trial"] for each in status["leaders"]] == [f"{NAME}-{index}" for index in (3, 2, 4, 1, 5, 0)]
+    assert operator.calls.events == ["Completed"]
+    assert status["completionTime"]
+    assert not Operator(server).look(), "whoever comes later has nothing to do"
+
+
+MEDIAN = {"rule": "Median", "warmup": 2, "interval": 1, "minTrials": 2}
+
+
+def pruned():
+    """Return a server and an operator after the third trial was found to be worse than the first two were."""
+    server, operator = started(parallel=3, trials=4, pruning=MEDIAN)
+    for index, value in enumerate((1.0, 2.0)):
+        server.reports(f"{NAME}-{index}", 5.0, value, value)
+        server.ends(f"{NAME}-{index}")
+    server.reports(f"{NAME}-2", 5.0, 4.0)
+    operator.hear()
+    operator.look()
+    return server, operator
+
+
+def test_what_goes_badly_is_stopped_with_a_reason_and_keeps_its_place_until_it_has():
+    server, operator = pruned()
+    assert server.pipelines[f"{NAME}-2"]["spec"]["stop"] == {
+        "message": "4 after 2 epochs; the median of 2 trials there is 1.5"
+    }
+    operator.hear()
+    operator.settle()
+    assert server.sweep["status"]["trials"]["pruned"] == 1
+    assert standing(server)["status"] == "Unknown"
+    server.obeys()
+    operator.hear()
+    operator.settle()
+    run_through(server, operator)
+    assert standing(server)["message"].startswith("4 of 4 trials: 3 complete, 1 pruned; ")
+
+
+def test_a_trial_that_is_waiting_for_a_pod_keeps_what_it_told():
+    server, operator = started(parallel=3, trials=4, pruning=MEDIAN)
+    for index, value in enumerate((1.0, 2.0)):
+        server.reports(f"{NAME}-{index}", 5.0, value)  # and both are preempted: they say nothing any more
+    operator.hear()
+    server.samples.clear()
+    server.reports(f"{NAME}-2", 5.0, 4.0)
+    operator.hear()
+    operator.settle()
+    assert "stop" in server.pipelines[f"{NAME}-2"]["spec"]
+    assert "stop" not in server.pipelines[f"{NAME}-0"]["spec"]
+
+
+def test_a_trial_that_was_deleted_runs_again_with_its_number():
+    server, operator = started(parallel=2)
+    server.reports(f"{NAME}-0", 1.0)
+    server.ends(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    before = server.pipelines[f"{NAME}-1"]["metadata"]["annotations"][PARAMETERS_ANNOTATION]
+    server.delete(f"{NAME}-1")
+    operator.hear()
+    operator.settle()
+    assert server.created == [f"{NAME}-{index}" for index in (0, 1, 2, 1)]
+    assert server.pipelines[f"{NAME}-1"]["metadata"]["annotations"][PARAMETERS_ANNOTATION] == before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((), "val_loss was never reported; reported was loss"),
+        ((float("nan"),), "val_loss was never a finite number"),
+    ],
+)
+def test_a_trial_without_a_value_has_failed_and_says_what_was_reported(values, message):
+    server, operator = started(parallel=1, maxFailed=0)
+    if values:
+        server.reports(f"{NAME}-0", *values)
+    server.ends(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    assert standing(server)["reason"] == "TrialsFailed"
+    assert standing(server)["message"].endswith(f"{NAME}-0: {message}")
+    assert operator.calls.events == ["TrialsFailed"]
+
+
+def test_a_trial_whose_curve_found_no_room_has_its_best():
+    server, operator = started(parallel=1, trials=1)
+    server.reports(f"{NAME}-0", 0.5)
+    server.samples[f"{NAME}-0"].report["objective"]["curve"] = []
+    server.ends(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    assert server.sweep["status"]["best"]["value"] == "0.5"
+
+
+def test_the_first_three_that_fail_alike_end_it_with_their_message():
+    server, operator = started(parallel=4, maxFailed=100)
+    for index in range(3):
+        server.ends(f"{NAME}-{index}", "False", "UserError", "no module named digits")
+    operator.hear()
+    operator.settle()
+    assert standing(server)["message"] == "the first 3 trials failed alike: no module named digits"
+    # What still runs is stopped, and counted when it has ended.
+    assert server.pipelines[f"{NAME}-3"]["spec"]["stop"] == {"message": "the sweep has ended"}
+    server.obeys()
+    operator.hear()
+    operator.settle()
+    assert server.sweep["status"]["trials"] == {"created": 4, "running": 0, "complete": 0, "pruned": 1, "failed": 3}
+
+
+@pytest.mark.parametrize("on_finish", ["Stop", "Continue"])
+def test_stop_ends_it_well_and_what_runs_as_it_says(on_finish):
+    server, operator = started(onFinish=on_finish)
+    server.reports(f"{NAME}-0", 0.5)
+    server.ends(f"{NAME}-0")
+    server.change(stop={"message": "good enough"})
+    operator.hear()
+    operator.settle()
+    assert standing(server)["message"] == "Stopping by spec.stop: good enough; 1 of its trials have not ended yet."
+    assert ("stop" in server.pipelines[f"{NAME}-1"]["spec"]) == (on_finish == "Stop")
+    server.ends(f"{NAME}-1", reason="Stopped" if on_finish == "Stop" else "Completed")
+    operator.hear()
+    operator.settle()
+    assert (standing(server)["status"], standing(server)["reason"]) == ("True", "Stopped")
+    assert server.sweep["status"]["best"]["trial"] == f"{NAME}-0"
+    assert len(server.created) == 2
+
+
+def test_suspension_is_for_the_trials_that_run_and_ends_with_it():
+    server, operator = started()
+    by_hand = server.pipelines[f"{NAME}-1"]["metadata"]
+    server.patch_pipeline(f"{NAME}-1", by_hand["uid"], {"spec": {"suspend": True}})
+    server.change(suspend=True)
+    operator.hear()
+    operator.settle()
+    assert standing(server)["reason"] == "Suspended"
+    assert server.pipelines[f"{NAME}-0"]["spec"]["suspend"] is True
+    server.change(suspend=False)
+    operator.hear()
+    operator.settle()
+    assert server.pipelines[f"{NAME}-0"]["spec"]["suspend"] is False
+    assert SUSPENDED_ANNOTATION not in server.pipelines[f"{NAME}-0"]["metadata"]["annotations"]
+    assert server.pipelines[f"{NAME}-1"]["spec"]["suspend"] is True, "who suspended it by hand resumes it"
+
+
+def test_it_goes_when_its_time_is_up():
+    server, operator = started(trials=1, ttlSecondsAfterFinished=60)
+    run_through(server, operator)
+    server.pass_time(59)
+    operator.settle()
+    assert server.sweep is not None
+    server.pass_time(1)
+    operator.look()
+    assert server.sweep is None
+
+
+def test_more_trials_may_be_asked_for_while_it_runs():
+    server, operator = started(trials=2)
+    server.reports(f"{NAME}-0", 0.5)
+    server.ends(f"{NAME}-0")
+    server.change(trials=3)
+    operator.hear()
+    operator.settle()
+    assert len(server.created) == 3
+
+
+def test_a_sweep_that_makes_no_valid_pipeline_says_so_before_any_trial():
+    huge = [{"name": "batch", "path": "spec.loader.batchSize", "int": {"min": 8, "max": 10**12}}]
+    server, operator = started(parameters=huge)
+    assert standing(server)["reason"] == "InvalidSpec"
+    assert "spec.parameters.batch: 1000000000000 is not possible" in standing(server)["message"]
+    assert server.created == []
+    assert operator.calls.events == ["InvalidSpec"]
+
+
+def test_a_pipeline_of_that_name_that_is_somebody_else_s_is_told_and_waited_for():
+    server = Server()
+    server.pipelines[f"{NAME}-0"] = server._new(f"{NAME}-0", {"spec": server.sweep["spec"]["template"]["spec"]})
+    operator = Operator(server)
+    for _ in range(4):
+        operator.look()
+        operator.hear()
+    said = f"A TrainingPipeline {NAME}-0 is there already and is no trial of this sweep: delete it"
+    assert standing(server)["message"].startswith(said)
+    assert (standing(server)["status"], standing(server)["reason"]) == ("Unknown", "Pending")
+    assert server.created == []
+    server.delete(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    assert server.created == [f"{NAME}-0", f"{NAME}-1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RefusedError("exceeded quota"), "Pending"), (InvalidError("spec.pod: is wrong"), "InvalidSpec")],
+)
+def test_what_the_server_refuses_is_told(error, reason):
+    server = Server()
+
+    def refuse(body):
+        raise error
+
+    server.create_pipeline = refuse
+    operator = Operator(server)
+    for _ in range(3):
+        operator.look()
+        operator.hear()
+    assert (standing(server)["reason"], standing(server)["message"]) == (reason, str(error))
+
+
+def a_life(server, deaths):
+    """Let a sweep of many trials run to its end: each reports by its number; the operator that dies is started again."""
+    chance = random.Random(7)  # the same life each time, whoever dies when
+    operator = Operator(server, deaths)
+    for _ in range(500):
+        try:
+            operator.settle()
+        except DeadError:
+            operator = Operator(server, deaths)
+            continue
+        if standing(server)["status"] != "Unknown":
+            return
+        server.obeys()
+        for name in server.unfinished():
+            index = int(name.rpartition("-")[2])
+            values = [100.0 - epoch - (index * 7 % 30) for epoch in range(8)]
+            told = server.samples.get(name)
+            epochs = (len(told.report["objective"]["curve"]) if told else 0) + 2
+            server.reports(name, *values[:epochs])
+            if epochs == 8:
+                server.ends(name)
+        if chance.random() < 0.05 and server.unfinished():
+            server.ends(server.unfinished()[0], "False", "UserError", f"diverged {len(server.created)}")
+        operator.hear()
+    raise AssertionError("it does not come to its end")
+
+
+THIRTY = {
+    "trials": 30,
+    "parallel": 4,
+    "maxFailed": 30,
+    "pruning": {"rule": "Median", "warmup": 2, "interval": 2, "minTrials": 4},
+}
+
+
+def outcome(server):
+    """Return what came of each trial."""
+    return {
+        name: (
+            pipeline["metadata"]["annotations"][PARAMETERS_ANNOTATION],
+            pipeline["spec"].get("stop"),
+            pipeline["status"]["conditions"][0]["reason"],
+        )
+        for name, pipeline in server.pipelines.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def in_peace():
+    """Return the writes and the outcome of a sweep of thirty trials that nothing disturbs."""
+    server, deaths = Server(**THIRTY), Deaths()
+    a_life(server, deaths)
+    assert Counter(reason for _, _, reason in outcome(server).values()).keys() == {"Completed", "Stopped", "UserError"}
+    assert len(server.created) == 30
+    return deaths.writes, outcome(server)
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+def test_killed_at_any_write_of_thirty_trials_it_is_the_same_sweep(in_peace, is_after):
+    """None twice, none lost, each with its parameters, ended for the same reason."""
+    writes, expected = in_peace
+    for number in range(1, len(writes) + 1):
+        server = Server(**THIRTY)
+        a_life(server, Deaths(number, is_after=is_after))
+        assert server.created == [f"{NAME}-{index}" for index in range(30)], (number, writes[number - 1])
+        assert outcome(server) == expected, (number, writes[number - 1])
+
+
+class Life(RuleBasedStateMachine):
+    """A sweep, what may happen to its trials, and an operator that hears of it late, dies and comes back."""
+
+    def __init__(self):
+        super().__init__()
+        self.server = Server(pruning=MEDIAN, maxFailed=2)
+        self.operator = Operator(self.server)
+
+    @rule()
+    def look(self):
+        self.operator.look()
+
+    @rule()
+    def hear(self):
+        self.operator.hear()
+
+    @rule(at=st.integers(1, 4), is_after=st.booleans())
+    def die(self, at, is_after):
+        deaths = self.operator.deaths
+        deaths.at, deaths.is_after = len(deaths.writes) + at, is_after
+        try:
+            self.operator.settle()
+        except DeadError:
+            self.operator = Operator(self.server)
+        self.operator.deaths.at = None
+
+    @precondition(lambda self: self.server.unfinished())
+    @rule(data=st.data(), values=st.lists(st.floats(-10, 10), min_size=1, max_size=4))
+    def report(self, data, values):
+        self.server.reports(data.draw(st.sampled_from(self.server.unfinished())), *values)
+
+    @precondition(lambda self: self.server.unfinished())
+    @rule(data=st.data(), end=st.sampled_from([("True", "Completed"), ("True", "Stopped"), ("False", "UserError")]))
+    def end(self, data, end):
+        self.server.ends(data.draw(st.sampled_from(self.server.unfinished())), *end)
+
+    @precondition(lambda self: self.server.pipelines)
+    @rule(data=st.data())
+    def delete(self, data):
+        self.server.delete(data.draw(st.sampled_from(sorted(self.server.pipelines))))
+
+    @rule(suspend=st.booleans())
+    def suspend(self, suspend):
+        if self.server.sweep["spec"].get("suspend", False) != suspend:
+            self.server.change(suspend=suspend)
+
+    @invariant()
+    def no_trial_is_beyond_the_last(self):
+        assert all(int(name.rpartition("-")[2]) < 6 for name in self.server.pipelines)
+
+    def teardown(self):
+        """Whatever happened, it comes to its end when nothing more does."""
+        self.server.change(suspend=False)
+        for pipeline in self.server.pipelines.values():
+            pipeline["spec"].pop("suspend", None)
+        self.operator = Operator(self.server)
+        for _ in range(30):
+            self.operator.hear()
+            self.operator.settle()
+            if standing(self.server)["status"] != "Unknown":
+                return
+            self.server.obeys()
+            for name in self.server.unfinished():
+                self.server.reports(name, 1.0)
+                self.server.ends(name)
+        raise AssertionError("it does not come to its end")
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+@given(
+    values=st.lists(st.lists(st.floats(0, 10), min_size=8, max_size=8), min_size=6, max_size=6),
+    seen=st.lists(st.integers(1, 3), min_size=40, max_size=40),
+    restarts=st.sets(st.integers(0, 39)),
+)
+@settings(max_examples=30, deadline=None)
+def test_decisions_are_the_same_with_and_without_restarts(values, seen, restarts):
+    """Given equal curves at equal times; who is started anew has asked all trials again before anything is decided."""
+
+    def live(restarts):
+        server = Server(pruning=MEDIAN, parallel=2, trials=6)
+        operator, epochs = Operator(server), Counter()
+        for turn, steps in enumerate(seen):
+            if turn in restarts:
+                operator = Operator(server)
+            operator.hear()
+            operator.settle()
+            if standing(server)["status"] != "Unknown":
+                break
+            server.obeys()
+            for name in server.unfinished():
+                epochs[name] = min(8, epochs[name] + steps)
+                server.reports(name, *values[int(name.rpartition("-")[2])][: epochs[name]])
+                if epochs[name] == 8:
+                    server.ends(name)
+        return outcome_so_far(server)
+
+    assert live(restarts) == live(set())
+
+
+def outcome_so_far(server):
+    return {name: (each["spec"].get("stop"), bool(each["status"])) for name, each in server.pipelines.items()}
