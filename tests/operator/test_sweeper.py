@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from sweeps.model import NAME, DeadError, Deaths, Operator, Server
+from simulation.sweeps import NAME, DeadError, Deaths, Operator, Server
 
 from feedline.contract import LABEL_SWEEP, LABEL_TRIAL, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION
 from feedline_operator.build.pod import build_pod

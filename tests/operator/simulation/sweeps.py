@@ -15,7 +15,6 @@ from unittest.mock import patch
 
 import yaml
 from mergepatch import merge
-from simulation.documents import CREATED, condition_list
 
 from feedline import manifest
 from feedline.manifest.schema import Schema
@@ -25,6 +24,7 @@ from feedline_operator.queue import WorkQueue
 from feedline_operator.reconcile import Sample
 from feedline_operator.store import Key, Store
 from feedline_operator.sweeper import Sweeper
+from simulation.documents import CREATED, condition_list
 
 CRD = Path(__file__).parents[3] / "crds" / "trainingsweeps.feedline.dev.yaml"
 NAME = "lr-search"

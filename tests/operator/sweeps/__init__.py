@@ -1,1 +1,0 @@
-"""Sweeps in a cluster, against a model of the API server."""
