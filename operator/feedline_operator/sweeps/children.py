@@ -1,8 +1,5 @@
-"""Trials as the pipelines that they are: how one is made, and what it says of how it does."""
+"""Trials as the pipelines that they are: how one is made, and whose it is."""
 
-import functools
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,21 +8,17 @@ from feedline.contract import (
     API_VERSION,
     LABEL_SWEEP,
     LABEL_TRIAL,
-    PARAMETERS_ANNOTATION,
     SWEEP_KIND,
 )
 from feedline.manifest import Parameter, Sweep
-from feedline.sweeps import State, Trial
+from feedline.sweeps import Trial, is_over, trial_of
 from feedline_operator.reconcile import Sample, owned_by
-from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
-from feedline_operator.reconcile.observed import condition, controller
-from feedline_operator.reconcile.outcome import STOPPED
+from feedline_operator.reconcile.observed import controller
 
 Object = Mapping[str, Any]
 
 _WEIGHT: Final = 10
 """Of a node whose memory has the data of another trial, against whatever else a scheduler prefers."""
-_KEPT: Final = 4096
 
 
 def sweep_of(pipeline: Object) -> str | None:
@@ -81,66 +74,6 @@ def trials_of(
     for pipeline, sample in children:
         number = pipeline["metadata"]["name"].removeprefix(f"{sweep.name}-")
         if owned_by(pipeline, document["metadata"]["uid"]) and number.isdecimal() and str(int(number)) == number:
-            found.append((pipeline, _trial(pipeline, sample, sweep.objective.value, int(number))))
+            told = None if sample is None or is_over(pipeline) else sample.report.get("objective", {})
+            found.append((pipeline, trial_of(pipeline, sweep.objective.value, int(number), told)))
     return sorted(found, key=lambda each: each[1].index)
-
-
-def _trial(pipeline: Object, sample: Sample | None, value: str, index: int) -> Trial:
-    status = pipeline.get("status", {})
-    over = is_over(pipeline)
-    told = status.get("objective", {}) if over or sample is None else sample.report.get("objective", {})
-    curve, rows = _curve(told)
-    state, message = _state(pipeline, curve, value, over=over)
-    return Trial(index, _parameters(pipeline), state, curve, rows, message)
-
-
-def _parameters(pipeline: Object) -> dict[str, Parameter]:
-    """Return the values that a trial was given; none where somebody took them away."""
-    return _read_parameters(pipeline["metadata"].get("annotations", {}).get(PARAMETERS_ANNOTATION, ""))
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _read_parameters(text: str) -> dict[str, Parameter]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _curve(told: Object) -> tuple[tuple[tuple[int, float], ...], int]:
-    """Return the points of a curve as rows and value, and the rows of an epoch."""
-    return _read_curve(
-        tuple(told.get("curve", ())), told.get("epochSteps", 0), told.get("epochSamples", 0), told.get("best")
-    )
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _read_curve(
-    points: tuple[str, ...], steps: int, rows: int, best: str | None
-) -> tuple[tuple[tuple[int, float], ...], int]:
-    found = []
-    for point in points:
-        step, _, value = point.partition(":")
-        found.append((int(step) * rows // steps if steps else int(step), float(value)))
-    if not found and best is not None:
-        # Its curve found no room in what a pod may say at its end.
-        found = [(0, float(best))]
-    return tuple(sorted(found, key=lambda each: each[0])), rows if steps else 0
-
-
-def _state(pipeline: Object, curve: Sequence[tuple[int, float]], value: str, *, over: bool) -> tuple[State, str]:
-    stop = pipeline["spec"].get("stop")
-    end = condition(pipeline, SUCCEEDED) or {}
-    if over and end["status"] == "False":
-        return State.FAILED, end["message"]
-    if stop is not None and (not over or end["reason"] == STOPPED):
-        return State.PRUNED, stop.get("message") or "stopped by its spec.stop"
-    if not over:
-        return State.RUNNING, ""
-    if not curve:
-        told = ", ".join(sorted(pipeline["status"].get("report", {}).get("values", {}))) or "nothing"
-        return State.FAILED, f"{value} was never reported; reported was {told}"
-    if not any(math.isfinite(each) for _, each in curve):
-        return State.FAILED, f"{value} was never a finite number"
-    return State.COMPLETE, ""

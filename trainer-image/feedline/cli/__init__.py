@@ -20,6 +20,7 @@ from feedline.cli.delete import delete
 from feedline.cli.logs import logs
 from feedline.cli.pack import pack
 from feedline.cli.run import run
+from feedline.cli.runs import runs
 from feedline.cli.split import split
 from feedline.cli.stats import stats
 from feedline.cli.status import status
@@ -57,7 +58,7 @@ app = typer.Typer(
     """,
 )
 for _panel, _commands in (
-    ("Here", (run, compare, check, checkpoints, bench, pack, split, stats, version)),
+    ("Here", (run, runs, compare, check, checkpoints, bench, pack, split, stats, version)),
     ("In a cluster", (submit, status, why, logs, stop, delete)),
 ):
     for _command in _commands:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from feedline.cli.printable import line, sentence
-from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL
+from feedline.contract import API_GROUP, API_VERSION, LABEL_PIPELINE, PLURAL, SWEEP_PLURAL
 from feedline.errors import EnvironmentInvalidError, FeedlineError, InputMissingError, UsageError
 
 Object = dict[str, Any]
@@ -30,6 +30,7 @@ class Kind(NamedTuple):
 
 
 PIPELINES: Final = Kind(f"apis/{API_GROUP}/{API_VERSION}", PLURAL)
+SWEEPS: Final = Kind(f"apis/{API_GROUP}/{API_VERSION}", SWEEP_PLURAL)
 JOBS: Final = Kind("apis/batch/v1", "jobs")
 PODS: Final = Kind("api/v1", "pods")
 EVENTS: Final = Kind("api/v1", "events")

@@ -1,4 +1,4 @@
-"""`feedline sweep …`: runs a sweep on this machine, and shows what came of it."""
+"""`feedline sweep …`: runs a sweep on this machine, and shows what came of one, wherever it ran."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +14,20 @@ import typer
 
 from feedline import manifest
 from feedline.cli import options
+from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption
+from feedline.cli.overviews import of_sweep, table, value, write_page
+from feedline.cli.swept import swept
 from feedline.contract import ExitCode
-from feedline.errors import InputMissingError
+from feedline.errors import UsageError
 
 if TYPE_CHECKING:
+    from feedline.cli.swept import Swept
     from feedline.manifest import Manifest, Sweep
     from feedline.sweeps import Trial
 
 app = typer.Typer(no_args_is_help=True, help="Run many trainings with other parameters, and find the best.")
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A TrainingSweep.")]
-_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep.")]
+_Place = Annotated[str, typer.Argument(metavar="DIR|NAME", help="The folder of a sweep, or one in a cluster.")]
 _COLUMNS = ("trial", "state", "best", "message")
 _LINES_AROUND = 6
 """Of a terminal, around the rows of a table."""
@@ -63,8 +68,7 @@ def run(
     local = LocalSweep(folder, sweep, _rows(volumes), named, file.resolve().parent)
     with _terminable(), _watching(sweep) as watch:
         decision = local.run(watch, resumes=resume)
-    trials = local.trials()
-    _show(sweep, trials)
+    _show(swept(f"{folder}/", None, None, None))
     typer.echo(f"sweep: {folder}")
     if decision.failure:
         sys.stderr.write(
@@ -76,54 +80,79 @@ def run(
 
 @app.command()
 def show(
-    folder: _Folder,
+    place: _Place,
     *,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Draw the trials as a page there.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON instead of a table.")] = False,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Show the trials of a sweep that runs or ran here: the best first, and why others were ended.
+    """Show the trials of a sweep: the best first, how well each was fed, and why others were ended.
 
-    feedline sweep show sweeps/digits
+        feedline sweep show sweeps/digits --html digits.html
+        feedline sweep show digits -n team
+
+    The page is one file that loads nothing: curves, parameters, which of them decides, and every trial.
     """
-    sweep, trials = _read(folder)
+    found = swept(place, namespace, context, kubeconfig)
+    if html is not None:
+        write_page(of_sweep(found.sweep, found.trials, found.reports), html)
     if as_json:
         from feedline.sweeps import ranked
 
-        told = [_as_json(sweep, trial) for trial in ranked(trials, sweep.objective)]
+        told = [_as_json(found, trial) for trial in ranked(found.trials, found.sweep.objective)]
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        _show(sweep, trials)
+        return
+    _show(found)
+    if html is not None:
+        typer.echo(f"page: {html}")
 
 
 @app.command()
 def export(
-    folder: _Folder,
+    place: _Place,
     *,
-    csv_: Annotated[Path, typer.Option("--csv", metavar="FILE", help="Write a line for each trial there.")],
+    csv_: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each trial there.")
+    ] = None,
+    optuna: Annotated[
+        str | None, typer.Option("--optuna", metavar="URL", help="Write an Optuna study there: sqlite:///FILE.db.")
+    ] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
 ) -> None:
     """Write the trials of a sweep for other programs.
 
     feedline sweep export sweeps/digits --csv trials.csv
+    feedline sweep export digits -n team --optuna sqlite:///digits.db
     """
-    options.require_writable(csv_, "--csv")
-    sweep, trials = _read(folder)
-    names = [parameter.name for parameter in sweep.parameters]
+    if csv_ is None and optuna is None:
+        raise UsageError("say what to write: --csv FILE, or --optuna sqlite:///FILE.db")
+    if csv_ is not None:
+        options.require_writable(csv_, "--csv")
+    found = swept(place, namespace, context, kubeconfig)
+    if csv_ is not None:
+        _write_csv(found, csv_)
+    if optuna is not None:
+        from feedline.sweeps import write_study
+
+        write_study(found.sweep, found.trials, optuna)
+
+
+def _write_csv(found: "Swept", path: Path) -> None:
+    names = [parameter.name for parameter in found.sweep.parameters]
     columns = [f"parameter_{name}" if name in _COLUMNS else name for name in names]
-    with csv_.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*_COLUMNS[:3], *columns, _COLUMNS[3]])
-        for trial in trials:
-            best = trial.best(sweep.objective)
-            values = [trial.parameters[name] for name in names]
+        for trial in found.trials:
+            best = trial.best(found.sweep.objective)
+            values = [trial.parameters.get(name, "") for name in names]
             writer.writerow([trial.index, trial.state, "" if best is None else repr(best), *values, trial.message])
-
-
-def _read(folder: Path) -> "tuple[Sweep, list[Trial]]":
-    from feedline.local import SWEEP, read_trials, sweep_in
-
-    if not (folder / SWEEP).is_file():
-        raise InputMissingError(f"{folder}: is no sweep: it has no {SWEEP}; name a folder that feedline sweep run made")
-    sweep = sweep_in(folder)
-    return sweep, read_trials(folder, sweep, lambda _: 0)
 
 
 def _rows(volumes: Mapping[str, Path]) -> Any:
@@ -178,66 +207,55 @@ def _watching(sweep: "Sweep") -> Iterator[Any]:
         yield lines
         return
     with Live(console=console, transient=True, refresh_per_second=2) as live:
-        yield lambda trials: live.update(_table(sweep, trials, console.height - _LINES_AROUND))
+        yield lambda trials: live.update(_live_table(sweep, trials, console.height - _LINES_AROUND))
 
 
 def _line(sweep: "Sweep", trial: "Trial") -> str:
     best = trial.best(sweep.objective)
-    parameters = "  ".join(f"{name}={_value(value)}" for name, value in trial.parameters.items())
-    value = "" if best is None else f"  {sweep.objective.value} {best:.6g}"
+    parameters = "  ".join(f"{name}={value(given)}" for name, given in trial.parameters.items())
+    told = "" if best is None else f"  {sweep.objective.value} {best:.6g}"
     why = f"  ({trial.message})" if trial.message else ""
-    return f"{sweep.name}-{trial.index}  {trial.state.lower()}{value}  {parameters}{why}"
+    return f"{sweep.name}-{trial.index}  {trial.state.lower()}{told}  {parameters}{why}"
 
 
-def _show(sweep: "Sweep", trials: "Sequence[Trial]") -> None:
+def _show(found: "Swept") -> None:
     from rich.console import Console
 
-    from feedline.sweeps import best_of, ranked
+    from feedline.sweeps import best_of
 
     console = Console()
-    console.print(_table(sweep, ranked(trials, sweep.objective)))
-    best = best_of(trials, sweep.objective)
+    title = _title(found.sweep, found.trials)
+    console.print(table(of_sweep(found.sweep, found.trials, found.reports), title))
+    best = best_of(found.trials, found.sweep.objective)
     if best is not None:
-        console.print(f"best: {_line(sweep, best)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"best: {_line(found.sweep, best)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(sweep: "Sweep", trials: "Sequence[Trial]", most: int | None = None) -> Any:
-    """Return a table of trials; of so many at most: those that run, and the best."""
-    from rich.table import Table
-    from rich.text import Text
+def _live_table(sweep: "Sweep", trials: "Sequence[Trial]", most: int) -> Any:
+    """Return a table of so many trials at most: those that run, and the best."""
+    overview = of_sweep(sweep, trials, {})
+    shown = sorted(overview.entries, key=lambda entry: entry.state != "Running")[: max(1, most)]
+    return table(replace(overview, entries=shown), _title(sweep, trials), with_speed=False)
 
-    from feedline.sweeps import State, ranked
 
+def _title(sweep: "Sweep", trials: "Sequence[Trial]") -> str:
     counts = ", ".join(
         f"{number} {state.lower()}"
         for state in dict.fromkeys(trial.state for trial in trials)
         if (number := sum(trial.state == state for trial in trials))
     )
-    table = Table(title=f"{sweep.name}: {counts} of {sweep.trials}", title_justify="left")
-    for title in ("trial", "state", sweep.objective.value, *(each.name for each in sweep.parameters), "why"):
-        table.add_column(Text(title))
-    if most is not None:
-        best_first = ranked(trials, sweep.objective)
-        trials = sorted(best_first, key=lambda trial: trial.state != State.RUNNING)[: max(1, most)]
-    for trial in trials:
-        best = trial.best(sweep.objective)
-        cells = [str(trial.index), trial.state.lower(), "" if best is None else f"{best:.6g}"]
-        cells += [_value(trial.parameters[each.name]) for each in sweep.parameters]
-        table.add_row(*map(Text, [*cells, trial.message]))
-    return table
+    return f"{sweep.name}: {counts} of {sweep.trials}"
 
 
-def _as_json(sweep: "Sweep", trial: "Trial") -> dict[str, Any]:
-    best = trial.best(sweep.objective)
+def _as_json(found: "Swept", trial: "Trial") -> dict[str, Any]:
+    best, report = trial.best(found.sweep.objective), found.reports.get(trial.index, {})
     return {
         "trial": trial.index,
         "state": trial.state,
         "best": None if best is None else repr(best),
         "parameters": dict(trial.parameters),
         "curve": [[rows, repr(value)] for rows, value in trial.curve],
+        "samplesPerSecond": report.get("samplesPerSecond"),
+        "waitPermille": report.get("waitPermille"),
         "message": trial.message,
     }
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -286,8 +286,8 @@ def _named(file: Path) -> Iterator[None]:
 
 
 def _meaning(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the trials of a sweep mean: all but how many, how fast, and how many of them may fail."""
-    left_out = ("trials", "parallel", "maxFailed")
+    """Return what the trials of a sweep mean: all but how many, how fast, and when it ends besides."""
+    left_out = ("trials", "parallel", "maxFailed", "onFinish", "suspend", "stop", "ttlSecondsAfterFinished")
     return {
         "name": document["metadata"]["name"],
         **{field: value for field, value in document["spec"].items() if field not in left_out},

@@ -5,6 +5,8 @@ What happens is decided by what the trials are now, on a laptop as in a cluster,
 """
 
 from feedline.sweeps.decisions import Decision, Stop, decide
+from feedline.sweeps.pipelines import is_over, trial_of
+from feedline.sweeps.study import write_study
 from feedline.sweeps.suggestions import suggest
 from feedline.sweeps.trials import State, Trial, best_of, ranked
 
@@ -15,6 +17,9 @@ __all__ = [
     "Trial",
     "best_of",
     "decide",
+    "is_over",
     "ranked",
     "suggest",
+    "trial_of",
+    "write_study",
 ]

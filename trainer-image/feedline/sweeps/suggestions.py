@@ -41,7 +41,7 @@ def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Para
 
 
 def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
-    optuna = _optuna()
+    optuna = optuna_for("spec.algorithm: TPE")
     sampler = optuna.samplers.TPESampler(seed=_seed(sweep, index), n_startup_trials=_FIRST_BY_CHANCE)
     study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
     space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
@@ -149,13 +149,19 @@ def _permuted_inverse(number: int, base: int, seed: str) -> float:
     return found
 
 
-def _optuna() -> Any:
+def optuna_for(what: str) -> Any:
+    """Return Optuna, which says nothing.
+
+    Raises
+    ------
+    EnvironmentInvalidError
+        It is not installed.
+    """
     try:
         import optuna
     except ImportError:
         raise EnvironmentInvalidError(
-            "spec.algorithm: TPE takes Optuna, which is not installed here: "
-            "pip install 'feedline[sweep]', or take Random"
+            f"{what} takes Optuna, which is not installed here: pip install 'feedline[sweep]'"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

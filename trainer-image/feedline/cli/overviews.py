@@ -1,0 +1,97 @@
+"""Trainings side by side: what the commands about many of them show, as a table or as a page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedline.cli import options
+from feedline.manifest import Numbers, Sweep
+from feedline.overview import Entry, Overview, page
+from feedline.sweeps import Trial, ranked
+
+Reports = Mapping[int, Mapping[str, Any]]
+
+
+def of_sweep(sweep: Sweep, trials: Sequence[Trial], reports: Reports) -> Overview:
+    """Return the trials of a sweep, the best first.
+
+    Parameters
+    ----------
+    reports
+        What is known of how each trial trained, by its number.
+    """
+    return Overview(
+        title=sweep.name,
+        value=sweep.objective.value,
+        is_maximized=sweep.objective.is_maximized,
+        entries=[_entry(sweep, trial, reports.get(trial.index, {})) for trial in ranked(trials, sweep.objective)],
+        logarithmic=frozenset(
+            each.name for each in sweep.parameters if isinstance(each.space, Numbers) and each.space.is_log
+        ),
+    )
+
+
+def _entry(sweep: Sweep, trial: Trial, report: Mapping[str, Any]) -> Entry:
+    return Entry(
+        name=f"{sweep.name}-{trial.index}",
+        state=trial.state,
+        parameters=trial.parameters,
+        value=trial.best(sweep.objective),
+        curve=trial.curve,
+        message=trial.message,
+        **measured(report),
+    )
+
+
+def measured(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report says of the speed and of waiting for data, as an `Entry` takes it."""
+    verdict = report.get("verdict", {})
+    return {
+        "samples_per_second": report.get("samplesPerSecond"),
+        "wait_permille": report.get("waitPermille"),
+        "cause": str(verdict.get("cause", "")) if verdict.get("inputBound") else "",
+    }
+
+
+def write_page(overview: Overview, file: Path) -> None:
+    """Write the page.
+
+    Raises
+    ------
+    UsageError
+        It cannot be written there.
+    """
+    options.require_writable(file, "--html")
+    file.write_text(page(overview), encoding="utf-8")
+
+
+def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
+    """Return the trainings as a table of rich's."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=title, title_justify="left")
+    speed = ("rows/s", "waits") if with_speed else ()
+    names = overview.parameters
+    for heading in ("training", "state", overview.value, *names, *speed, "why"):
+        shown.add_column(Text(heading))
+    for entry in overview.entries:
+        given = [value(entry.parameters.get(name)) for name in names]
+        best = "" if entry.value is None else f"{entry.value:.6g}"
+        shown.add_row(
+            *map(Text, [entry.name, entry.state.lower(), best, *given, *_speed(entry)[: len(speed)], entry.message])
+        )
+    return shown
+
+
+def value(given: Any) -> str:
+    """Return a parameter for people."""
+    if given is None:
+        return ""
+    return f"{given:.4g}" if isinstance(given, float) else str(given)
+
+
+def _speed(entry: Entry) -> tuple[str, str]:
+    rate = "" if entry.samples_per_second is None else f"{entry.samples_per_second:,}"
+    waits = "" if entry.wait_permille is None else f"{entry.wait_permille / 10:.0f} %"
+    return rate, f"{waits} {entry.cause}".strip()

@@ -1,0 +1,167 @@
+"""`feedline runs`: any runs side by side, by what differs between them."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from feedline import manifest
+from feedline.cli.overviews import measured, table, write_page
+from feedline.errors import InputMissingError, UsageError
+from feedline.overview import Entry, Overview
+
+_PIPELINE = "pipeline.yaml"
+_NOT_COMPARED = ("metadata", "status", "spec.output", "spec.objective", "spec.stop", "spec.suspend")
+_SCALARS = (str, int, float, bool)
+
+
+def runs(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Folders of runs, or folders of such folders.")],
+    *,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="NAME", help="What to compare, instead of spec.objective.")
+    ] = None,
+    minimize: Annotated[bool, typer.Option("--minimize", help="Less of it is better.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Draw them as a page there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON instead of a table.")] = False,
+) -> None:
+    """Compare what runs left behind: what differs between them, how good each was, and whether it waited for data.
+
+        feedline run pipeline.yaml --volume digits=data --output runs/a --set spec.train.parameters.learningRate=0.1
+        feedline run pipeline.yaml --volume digits=data --output runs/b
+        feedline runs runs --value val_accuracy --html runs.html
+
+    Exit codes: 0 shown, 64 nothing to compare by, 66 there is no run.
+    """
+    found = [each for folder in folders for each in _runs_in(folder)]
+    documents = {folder: manifest.read(folder / _PIPELINE) for folder in found}
+    objective = _objective(list(documents.values()), value, minimize=minimize)
+    given = _differences(documents)
+    entries = [_entry(folder, given[folder], documents[folder], objective) for folder in found]
+    entries.sort(key=lambda entry: _rank(entry, objective))
+    overview = Overview(
+        title=", ".join(str(folder) for folder in folders),
+        value=objective.value if objective else "",
+        is_maximized=objective.is_maximized if objective else True,
+        entries=entries,
+    )
+    if html is not None:
+        write_page(overview, html)
+    if as_json:
+        typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console().print(table(overview, f"{len(entries)} runs"))
+    if html is not None:
+        typer.echo(f"page: {html}")
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    if (folder / _PIPELINE).is_file():
+        return [folder]
+    found = sorted(each.parent for each in folder.glob(f"*/{_PIPELINE}"))
+    if not found:
+        raise InputMissingError(f"{folder}: is no run, nor has it any: name what feedline run --output made")
+    return found
+
+
+def _objective(
+    documents: Sequence[Mapping[str, Any]], value: str | None, *, minimize: bool
+) -> manifest.Objective | None:
+    if value is not None:
+        return manifest.Objective(value, not minimize)
+    told = {json.dumps(document["spec"].get("objective"), sort_keys=True) for document in documents}
+    if len(told) > 1:
+        raise UsageError("these runs have other objectives: say by --value NAME what to compare")
+    objective = json.loads(told.pop())
+    if objective is None:
+        return None
+    return manifest.Objective(objective["value"], objective["goal"] == "Maximize")
+
+
+def _differences(documents: Mapping[Path, Mapping[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """Return of each run the fields that are not the same in all, by their shortest names."""
+    flat = {folder: dict(_flat(document, "")) for folder, document in documents.items()}
+    paths = dict.fromkeys(path for fields in flat.values() for path in fields)
+    differing = [path for path in paths if len({json.dumps(fields.get(path)) for fields in flat.values()}) > 1]
+    names = {path: _short(path, differing) for path in differing}
+    return {
+        folder: {names[path]: fields[path] for path in differing if path in fields} for folder, fields in flat.items()
+    }
+
+
+def _flat(document: Any, path: str) -> Any:
+    """Yield each value with its path."""
+    if path in _NOT_COMPARED:
+        return
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield from _flat(value, f"{path}.{key}" if path else key)
+    elif isinstance(document, list):
+        for place, value in enumerate(document):
+            yield from _flat(value, f"{path}[{place}]")
+    elif isinstance(document, _SCALARS):
+        yield path, document
+
+
+def _short(path: str, others: Sequence[str]) -> str:
+    """Return the end of a path that no other has."""
+    parts = path.split(".")
+    for count in range(1, len(parts)):
+        end = ".".join(parts[-count:])
+        if sum(each == end or each.endswith(f".{end}") for each in others) == 1:
+            return end
+    return path
+
+
+def _entry(
+    folder: Path, given: Mapping[str, Any], document: Mapping[str, Any], objective: manifest.Objective | None
+) -> Entry:
+    from feedline.training import HISTORY, is_in_use, report_in
+
+    report = report_in(folder) or {}
+    code = report.get("exitCode")
+    state = "Complete" if code == 0 else "Running" if is_in_use(folder) else "Failed" if report else "Unfinished"
+    batch = document["spec"].get("loader", {}).get("batchSize", 1)
+    curve = [] if objective is None else _curve(folder / HISTORY, objective.value, batch)
+    values = [value for _, value in curve if math.isfinite(value)]
+    best = max(values, key=objective.merit, default=None) if objective is not None else None
+    message = "" if code == 0 else str(report.get("message", ""))
+    return Entry(str(folder), state, given, best, curve, message=message, **measured(report))
+
+
+def _curve(file: Path, value: str, batch: int) -> list[tuple[int, float]]:
+    found = []
+    try:
+        with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+            for line in csv.DictReader(lines):
+                try:
+                    found.append((int(line["step"]) * batch, float(line[value])))
+                except (KeyError, TypeError, ValueError):
+                    continue
+    except (OSError, csv.Error):
+        return []
+    return found
+
+
+def _rank(entry: Entry, objective: manifest.Objective | None) -> tuple[bool, float]:
+    merit = -objective.merit(entry.value) if objective is not None and entry.value is not None else math.inf
+    return entry.state != "Complete", merit
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "run": entry.name,
+        "state": entry.state,
+        "value": None if entry.value is None else repr(entry.value),
+        "parameters": dict(entry.parameters),
+        "samplesPerSecond": entry.samples_per_second,
+        "waitPermille": entry.wait_permille,
+        "cause": entry.cause,
+        "message": entry.message,
+    }

@@ -1,0 +1,94 @@
+"""What a TrainingPipeline in a cluster says of the trial that it is. Pure."""
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from feedline.contract import PARAMETERS_ANNOTATION
+from feedline.manifest import Parameter
+from feedline.sweeps.trials import State, Trial
+
+Object = Mapping[str, Any]
+
+_KEPT: Final = 4096
+_STOPPED: Final = "Stopped"
+
+
+def trial_of(pipeline: Object, value: str, index: int, told: Object | None = None) -> Trial:
+    """Return how a trial does.
+
+    Parameters
+    ----------
+    pipeline
+        It, as the API server has it.
+    value
+        The name of the objective.
+    index
+        Its number.
+    told
+        What its trainer said last of the objective; None takes what the status has.
+    """
+    over, status = is_over(pipeline), pipeline.get("status", {})
+    curve, rows = _curve(status.get("objective", {}) if told is None else told)
+    state, message = _state(pipeline, curve, value, over=over)
+    return Trial(index, _parameters(pipeline), state, curve, rows, message)
+
+
+def is_over(pipeline: Object) -> bool:
+    """Return whether a trial has ended, well or not."""
+    return bool(_end(pipeline).get("status", "Unknown") != "Unknown")
+
+
+def _end(pipeline: Object) -> Object:
+    conditions: Sequence[Object] = pipeline.get("status", {}).get("conditions", ())
+    return next((each for each in conditions if each["type"] == "Succeeded"), {})
+
+
+def _parameters(pipeline: Object) -> dict[str, Parameter]:
+    """Return the values that a trial was given; none where somebody took them away."""
+    return _read_parameters(pipeline["metadata"].get("annotations", {}).get(PARAMETERS_ANNOTATION, ""))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _read_parameters(text: str) -> dict[str, Parameter]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _curve(told: Object) -> tuple[tuple[tuple[int, float], ...], int]:
+    """Return the points of a curve as rows and value, and the rows of an epoch."""
+    points, best = tuple(told.get("curve", ())), told.get("best")
+    if not points and best is not None:
+        # Its curve found no room in what a pod may say at its end, or nobody asked for it.
+        points = (f"{told.get('bestStep', 0)}:{best}",)
+    return _read_curve(points, told.get("epochSteps", 0), told.get("epochSamples", 0))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _read_curve(points: tuple[str, ...], steps: int, rows: int) -> tuple[tuple[tuple[int, float], ...], int]:
+    found = []
+    for point in points:
+        step, _, value = point.partition(":")
+        found.append((int(step) * rows // steps if steps else int(step), float(value)))
+    return tuple(sorted(found, key=lambda each: each[0])), rows if steps else 0
+
+
+def _state(pipeline: Object, curve: Sequence[tuple[int, float]], value: str, *, over: bool) -> tuple[State, str]:
+    stop, end = pipeline["spec"].get("stop"), _end(pipeline)
+    if over and end["status"] == "False":
+        return State.FAILED, end["message"]
+    if stop is not None and (not over or end["reason"] == _STOPPED):
+        return State.PRUNED, stop.get("message") or "stopped by its spec.stop"
+    if not over:
+        return State.RUNNING, ""
+    if not curve:
+        told = ", ".join(sorted(pipeline["status"].get("report", {}).get("values", {}))) or "nothing"
+        return State.FAILED, f"{value} was never reported; reported was {told}"
+    if not any(math.isfinite(each) for _, each in curve):
+        return State.FAILED, f"{value} was never a finite number"
+    return State.COMPLETE, ""
