@@ -208,14 +208,14 @@ def test_a_trial_that_goes_badly_is_ended(sweep_in):
         algorithm={"type": "Grid"},
         parallel=1,
         pruning={"rule": "Median", "warmup": 1, "minTrials": 3},
-        template={"spec": {"train": {"epochs": 60}}},
+        template={"spec": {"train": {"epochs": 30}}},
     )
     done = sweep_in.run(SECONDS="0.1")
     assert done.returncode == 0, done.stderr
     trials = sweep_in.show()
     assert [trials[index]["state"] for index in range(4)] == ["Complete", "Complete", "Complete", "Pruned"]
     assert "the median of 3 trials there is" in trials[3]["message"]
-    assert len(trials[3]["curve"]) < 60
+    assert len(trials[3]["curve"]) < 30
 
 
 def wait_for(condition, seconds=60):

@@ -14,16 +14,15 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from feedline.contract import FATAL_EXIT_CODES, IMPORT_FROM, ExitCode
+from feedline.contract import FATAL_EXIT_CODES, ExitCode
 from feedline.errors import DataError, FeedlineError, UsageError
+from feedline.local.processes import Process, Starter
 from feedline.manifest import (
     Loader,
     Manifest,
@@ -44,15 +43,6 @@ SWEEP: Final = "sweep.yaml"
 _LOOK_SECONDS: Final = 0.5
 _ATTEMPTS: Final = 3
 """The first one among them."""
-# A trial is not to train on when the sweep is gone, whatever has ended it: it saves itself, as a pod does.
-_PROGRAM: Final = """
-import signal
-from feedline.ranks import end_with_parent
-end_with_parent(signal.SIGTERM)
-from feedline.cli import main
-main()
-"""
-
 Watch = Callable[[Sequence[Trial]], object]
 Rows = Callable[[Manifest], int]
 
@@ -76,9 +66,11 @@ class LocalSweep:
 
     def __init__(self, folder: Path, sweep: Sweep, rows: Rows, options: Sequence[str], import_from: Path) -> None:
         self.folder, self.sweep = folder.absolute(), sweep
-        self._rows, self._options, self._import_from = rows, tuple(options), import_from
-        self._grace = parse(sweep.pipeline_of(0, {})).grace_seconds
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._rows, self._options = rows, tuple(options)
+        document = parse(sweep.pipeline_of(0, {}))
+        self._grace = document.grace_seconds
+        self._starter = Starter(document, import_from)
+        self._processes: dict[int, Process] = {}
         self._stopped: dict[int, float] = {}  # when a process was told to end
         self._attempts: dict[int, int] = {}
 
@@ -161,17 +153,9 @@ class LocalSweep:
     def _start(self, index: int) -> None:
         self._attempts[index] = self._attempts.get(index, 0) + 1
         output = self._file(index)
-        command = [sys.executable, "-P", "-c", _PROGRAM, "run", str(self._file(index, ".yaml"))]
-        command += ["--output", str(output), *self._options, *(["--resume"] if run_of(output) is not None else [])]
-        with self._file(index, ".log").open("ab") as log:
-            self._processes[index] = subprocess.Popen(  # noqa: S603 - our own program
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, IMPORT_FROM: str(self._import_from)},
-                start_new_session=True,  # Ctrl-C is this process's: it ends the trials in its own way
-            )
+        arguments = [str(self._file(index, ".yaml")), "--output", str(output), *self._options]
+        arguments += ["--resume"] if run_of(output) is not None else []
+        self._processes[index] = self._starter.start(arguments, self._file(index, ".log"))
 
     def _reap(self) -> None:
         """Take note of processes that ended; one that could be cured by another attempt gets one."""
@@ -179,7 +163,7 @@ class LocalSweep:
             code = process.poll()
             if code is None:
                 if time.monotonic() > self._stopped.get(index, math.inf) + self._grace:
-                    process.kill()
+                    process.send_signal(signal.SIGKILL)
                 continue
             del self._processes[index]
             was_stopped = self._stopped.pop(index, None) is not None
@@ -224,12 +208,11 @@ class LocalSweep:
                 self._terminate(index)
             until = time.monotonic() + self._grace
             for process in self._processes.values():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, until - time.monotonic()))
+                process.wait(max(0.0, until - time.monotonic()))
         finally:
             for process in self._processes.values():
                 if process.poll() is None:
-                    process.kill()
+                    process.send_signal(signal.SIGKILL)
                     process.wait()
             self._processes.clear()
 

@@ -13,7 +13,7 @@ from feedline.ranks.errors import SilentError, has_timed_out, is_of_communicatio
 from feedline.ranks.group import Group
 from feedline.ranks.meeting import Meeting, Site, meet
 from feedline.ranks.place import ALONE, Place
-from feedline.ranks.processes import Ended, Ranks, rank_variables
+from feedline.ranks.processes import Ended, Ranks, forking, rank_variables
 
 __all__ = [
     "ALONE",
@@ -29,6 +29,7 @@ __all__ = [
     "SilentError",
     "Site",
     "end_with_parent",
+    "forking",
     "has_timed_out",
     "is_of_communication",
     "lost_connection",

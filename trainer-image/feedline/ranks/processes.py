@@ -46,6 +46,26 @@ class Ended:
     first: int | None = None
 
 
+def forking(modules: Sequence[str]) -> Any:
+    """Return a context of `multiprocessing` whose processes are forked from one that has imported some modules.
+
+    It ends with this process. None where there can be none.
+    """
+    # On macOS no process may fork that has torch.
+    if sys.platform != "linux":
+        return None
+    forkserver.set_forkserver_preload(["feedline.ranks.server", *modules])
+    # Ctrl-C is for all processes of a terminal, and this one would not outlive it before it ignores it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    except OSError:  # the path of its socket is too long
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return multiprocessing.get_context("forkserver")
+
+
 class Ranks:
     """Those of this machine, from the moment at which one begins to import what they need.
 
@@ -59,19 +79,7 @@ class Ranks:
 
     def __init__(self, module: str, others: Sequence[str] = ()) -> None:
         self._module = module
-        self._context: Any = multiprocessing.get_context("spawn")
-        # On macOS no process may fork that has torch.
-        if sys.platform == "linux":
-            forkserver.set_forkserver_preload(["feedline.ranks.server", module, *others])
-            # Ctrl-C is for all processes of a terminal, and this one would not outlive it before it ignores it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                forkserver.ensure_running()
-                self._context = multiprocessing.get_context("forkserver")
-            except OSError:  # the path of its socket is too long
-                pass
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._context: Any = forking([module, *others]) or multiprocessing.get_context("spawn")
 
     def run(self, meeting: Meeting, processes: int) -> Ended:
         """Start them and wait until all have ended; if one fails, the others are ended.
