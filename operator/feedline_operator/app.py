@@ -52,7 +52,7 @@ class App:
             Policy(settings.images, settings.security),
             settings.identity,
         )
-        self._sweeper = Sweeper(self._store, sweeps, cluster, metrics, settings.identity)
+        self._sweeper = Sweeper(self._store, sweeps, self._queue, cluster, metrics, settings.identity)
         self._close_server: Callable[[], Awaitable[None]] | None = None
 
     @classmethod

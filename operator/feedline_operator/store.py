@@ -123,6 +123,8 @@ class Store:
             entry.pipeline = entry.sample = entry.warnings = entry.refusal = None
             if sweep := sweep_key(known):
                 self._forget_trial(sweep, key)
+            else:
+                self._free_name(key.namespace)
         elif kind == "sweep":
             entry.sweep = entry.sweep_refusal = None
             self._on_sweep(key)
@@ -217,6 +219,12 @@ class Store:
     def _touch(self, kind: Kind, uid: str) -> None:
         self._clock += 1
         self._touched[kind, uid] = self._clock
+
+    def _free_name(self, namespace: str) -> None:
+        """Have the sweeps of a namespace look again that were refused a trial: it may have been for its name."""
+        for key, entry in list(self._by_key.items()):
+            if key.namespace == namespace and entry.sweep_refusal is not None:
+                self._on_sweep(key)
 
     def _forget_trial(self, sweep: Key, key: Key) -> None:
         trials = self._trials[sweep]

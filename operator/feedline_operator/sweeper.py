@@ -48,6 +48,8 @@ class Sweeper:
 
     Parameters
     ----------
+    queue, pipelines
+        Sweeps to look at, and where pipelines wait to be looked at.
     instance
         This replica's name, for Events.
     clock
@@ -58,6 +60,7 @@ class Sweeper:
         self,
         store: Store,
         queue: WorkQueue,
+        pipelines: WorkQueue,
         cluster: Cluster,
         metrics: Metrics,
         instance: str,
@@ -65,6 +68,7 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._queue = queue
+        self._pipelines = pipelines
         self._cluster = cluster
         self._metrics = metrics
         self._teller = Teller(cluster, SWEEP_KIND, instance)
@@ -90,7 +94,7 @@ class Sweeper:
             for change in plan.changes:
                 with contextlib.suppress(GoneError):
                     pipeline = await self._cluster.patch_pipeline(key.namespace, change.name, change.uid, change.change)
-                    self._store.put("pipeline", pipeline)
+                    self._take(pipeline)
             for index in plan.start:
                 await self._begin(key, document, index)
             await self._teller.tell(document, plan.transitions)
@@ -130,8 +134,13 @@ class Sweeper:
                 self._store.tell_sweep(key, refusal)
                 raise StaleError("what was refused is yet to be told") from error
             raise ChildRefusedError(str(error)) from error
-        self._store.put("pipeline", pipeline)
+        self._take(pipeline)
         self._store.tell_sweep(key, None)
+
+    def _take(self, pipeline: Any) -> None:
+        """Keep a trial as it was written; the watch will tell nothing new of it, so that it is looked at at once."""
+        self._store.put("pipeline", pipeline)
+        self._pipelines.add(Key(pipeline["metadata"]["namespace"], pipeline["metadata"]["name"]))
 
 
 def _next_trial(observed: ObservedSweep, index: int) -> dict[str, Any]:

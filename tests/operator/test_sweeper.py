@@ -39,6 +39,7 @@ def test_as_many_trials_begin_as_may_run_at_once():
     operator.settle()
     assert server.created[2:] == [f"{NAME}-2"]
     assert operator.calls.events == []
+    assert operator.looked_at() == [f"{NAME}-{index}" for index in range(3)], "no watch tells of what was written here"
 
 
 def test_a_trial_is_a_pipeline_that_says_whose_it_is():

@@ -35,9 +35,10 @@ def test_a_sweep_runs_its_trials_and_says_which_was_best(world):
     world.ends(
         running["rates-0"], 70, message=json.dumps({"exitCode": 70, "reason": "UserError", "message": "ValueError"})
     )
-    world.runs("rates-2")
+    pod = world.runs("rates-2")
     first = world.state("rates-2")["metadata"]
     world.delete("rates-2")
+    world.is_taken_away(pod)
     eventually(
         lambda: (world.find("rates-2") or {"metadata": first})["metadata"]["uid"] != first["uid"],
         "it is made anew",
@@ -46,7 +47,7 @@ def test_a_sweep_runs_its_trials_and_says_which_was_best(world):
     assert world.state("rates-2")["metadata"]["annotations"] == first["annotations"]
     for name, value in (("rates-2", 0.7), ("rates-3", 0.95)):
         eventually(lambda name=name: world.find(name), f"{name} begins", 120)
-        world.ends(world.runs(name), 0, message=report(value))
+        world.ends(world.runs(name, after=(pod,)), 0, message=report(value))
     done = world.sweep_becomes("Completed", "rates")
     status = done["status"]
     assert status["trials"] == {"created": 4, "running": 0, "complete": 3, "pruned": 0, "failed": 1}
@@ -85,16 +86,14 @@ def test_suspend_stop_and_the_end_of_its_time(world):
 
 
 def test_a_name_that_somebody_else_has_is_told_and_waited_for(world):
+    def message(name):
+        return world.find_sweep(name)["conditions"].get("Succeeded", {}).get("message", "")
+
     world.submit("mine-0")
     world.sweep("mine", **RANDOM)
-    waits = eventually(
-        lambda: (
-            (sweep := world.find_sweep("mine"))["conditions"].get("Succeeded", {}).get("reason") == "Pending" and sweep
-        ),
-        "it waits",
-        120,
-    )
-    assert "mine-0 is there already and is no trial of this sweep" in waits["conditions"]["Succeeded"]["message"]
+    said = "mine-0 is there already and is no trial of this sweep"
+    eventually(lambda: said in message("mine"), "it says so", 120)
+    assert world.find_sweep("mine")["conditions"]["Succeeded"]["reason"] == "Pending"
     world.delete("mine-0")
     eventually(lambda: len(world.trials("mine")) == 2, "two trials begin", 120)
 

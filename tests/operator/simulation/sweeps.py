@@ -242,7 +242,10 @@ class Operator:
         self.deaths = deaths or Deaths()
         self.calls = Calls(server, self.deaths)
         self.store, self.queue = Store(), WorkQueue()
-        self._sweeper = Sweeper(self.store, self.queue, self.calls, Metrics(), "here", clock=lambda: server.now)
+        self.pipelines = WorkQueue()
+        self._sweeper = Sweeper(
+            self.store, self.queue, self.pipelines, self.calls, Metrics(), "here", clock=lambda: server.now
+        )
         self.hear()
 
     def hear(self):
@@ -268,6 +271,10 @@ class Operator:
         most = self._server.sweep["spec"]["parallel"] if self._server.sweep is not None else 0
         assert most == 0 or len(self._server.unfinished()) <= most, "more run at once than may"
         return len(self.deaths.writes) > before
+
+    def looked_at(self):
+        """Return the pipelines that wait to be looked at."""
+        return [key.name for key in self.pipelines._ready]
 
     def settle(self):
         """Look, and hear what came of it, until there is nothing left to do."""
