@@ -55,6 +55,16 @@ OWN = {
     "feedline_pipeline_duration_seconds",
     "feedline_pipeline_queue_duration_seconds",
     "feedline_pipeline_retries",
+    "feedline_sweeps_finished",
+}
+SWEEP = {
+    "metadata": {"name": "rates", "namespace": "team", "uid": "uid-of-the-sweep", "resourceVersion": "1"},
+    "spec": {},
+    "status": {
+        "conditions": condition_list({"Succeeded": ["True", "Completed", "words"]}),
+        "trials": {"created": 4, "running": 0, "complete": 3, "pruned": 0, "failed": 1},
+        "best": {"trial": "rates-2", "value": "0.93", "parameters": {}},
+    },
 }
 
 
@@ -88,6 +98,19 @@ def exported():
     metrics, store, leads = Metrics(), Store(), [True]
     metrics.registry.register(PipelineSeries(store, lambda: leads[0]))
     return store, leads, metrics.text
+
+
+def test_a_sweep_has_its_series_while_it_is_there(exported):
+    store, _, text = exported
+    store.put("sweep", SWEEP)
+    assert samples(text(), "feedline_sweep_status_reason") == {by("team", "rates", "Completed"): 1}
+    assert samples(text(), "feedline_sweep_trials") == {
+        by("team", "rates", state): count
+        for state, count in {"running": 0, "complete": 3, "pruned": 0, "failed": 1}.items()
+    }
+    assert samples(text(), "feedline_sweep_best") == {by("team", "rates"): 0.93}
+    store.remove("sweep", SWEEP)
+    assert samples(text(), "feedline_sweep_trials") == {}
 
 
 def test_every_series_of_a_pipeline_and_its_values(exported):

@@ -32,6 +32,15 @@ RETRIED = {
     "attempts": [{"index": 0, "uid": "a", "startTime": at(3), "endTime": at(5), "reason": "IOError"}],
 }
 TURNED = {"Succeeded": ["True", "Completed", "done"], "InputBound": ["True", "Disk", "words"]}
+SWEEP = {
+    "metadata": {"name": "rates", "namespace": "team", "uid": "b", "resourceVersion": "1"},
+    "spec": {},
+    "status": {
+        "conditions": condition_list({"Succeeded": ["True", "Completed", "words"]}),
+        "trials": {"created": 1, "complete": 1},
+        "best": {"trial": "rates-0", "value": "0.5", "parameters": {}},
+    },
+}
 GPU = {"resources": {"accelerator": {"resourceName": "nvidia.com/gpu", "count": 1}}}
 
 
@@ -50,6 +59,8 @@ async def scrape():
         ended = pipeline(conditions=TURNED, status=ENDED, spec=GPU)
         for kind, thing in (("pipeline", ended), ("job", job()), ("pod", pod())):
             app.seen(kind, "ADDED", thing)
+        app.seen("sweep", "ADDED", SWEEP)
+        metrics.sweep_written({**SWEEP, "status": {}}, SWEEP)
         metrics.called("list", "pods", "200", 0.01)
         metrics.reconciled("success", 0.01)
         metrics.status_written(pipeline(), pipeline(status=RETRIED))

@@ -6,7 +6,7 @@ import contextlib
 from simulation.clock import now, simulate
 from simulation.documents import job, pipeline, pod
 
-from feedline_operator.errors import UnreachableError
+from feedline_operator.errors import GoneError, UnreachableError
 from feedline_operator.queue import WorkQueue
 from feedline_operator.resync import Resync
 from feedline_operator.store import Key, Store
@@ -36,7 +36,7 @@ class Lists:
 
 @contextlib.asynccontextmanager
 async def running(lists, namespaces=(None,), store=None):
-    """Run sweeps every ten minutes, once the first is done."""
+    """List everything every ten minutes, once the first is done."""
     store, queue = store or Store(), WorkQueue()
     resync = Resync(store, queue, lists, namespaces, 600)
     task = asyncio.create_task(resync.run())
@@ -48,7 +48,7 @@ async def running(lists, namespaces=(None,), store=None):
         task.cancel()
 
 
-def test_the_first_sweep_fills_the_store_before_anybody_decides():
+def test_the_first_listing_fills_the_store_before_anybody_decides():
     async def main():
         lists = Lists(pipeline=[pipeline()], job=[job()], pod=[pod()])
         async with running(lists) as (_, store, queue):
@@ -60,7 +60,7 @@ def test_the_first_sweep_fills_the_store_before_anybody_decides():
     simulate(main())
 
 
-def test_the_first_sweep_goes_on_until_the_cluster_can_be_read():
+def test_the_first_listing_goes_on_until_the_cluster_can_be_read():
     async def main():
         lists = Lists(pipeline=[pipeline()])
         lists.away, began = True, now()
@@ -158,20 +158,20 @@ def test_a_watch_that_was_opened_anew_brings_a_sweep_at_once_and_is_no_fault():
     simulate(main())
 
 
-def test_before_the_first_sweep_nothing_has_to_be_swept_again():
+def test_before_the_first_listing_nothing_has_to_be_swept_again():
     async def main():
         lists = Lists()
         resync = Resync(Store(), WorkQueue(), lists, (None,), 600)
         resync.arm()
         task = asyncio.create_task(resync.run())
         await asyncio.sleep(100)
-        assert len(lists.lists) == 3
+        assert len(lists.lists) == 4
         task.cancel()
 
     simulate(main())
 
 
-def test_a_sweep_that_fails_removes_nothing_and_the_next_one_goes_on():
+def test_a_listing_that_fails_removes_nothing_and_the_next_one_goes_on():
     async def main():
         lists = Lists(pipeline=[pipeline()], job=[job()])
         async with running(lists) as (_, store, _):
@@ -190,7 +190,22 @@ def test_each_namespace_is_listed():
         lists = Lists()
         async with running(lists, ("a", "b")):
             assert {(kind, namespace) for _, kind, namespace in lists.lists} == {
-                (kind, namespace) for kind in ("pipeline", "job", "pod") for namespace in "ab"
+                (kind, namespace) for kind in ("sweep", "pipeline", "job", "pod") for namespace in "ab"
             }
+
+    simulate(main())
+
+
+def test_a_cluster_that_does_not_know_sweeps_is_worked_in_without_them():
+    class Older(Lists):
+        async def list_all(self, kind, namespace):
+            if kind == "sweep":
+                raise GoneError("the server could not find the requested resource")
+            async for thing in super().list_all(kind, namespace):
+                yield thing
+
+    async def main():
+        async with running(Older(pipeline=[pipeline()])) as (_, store, _):
+            assert store.known() == [KEY]
 
     simulate(main())

@@ -380,13 +380,13 @@ def test_status_first_then_actions_then_events(play):
 def test_what_is_to_be_deleted_may_be_gone(play, error):
     def prepare(scene):
         scene.now = 10_000
-        scene.cluster.fail["delete_pipeline"] = error
+        scene.cluster.fail["delete"] = error
 
     turned = {"Succeeded": ["True", "Completed", "done"]}
     status = {"observedGeneration": 1, "completionTime": "2026-01-01T10:00:50Z"}
     document = pipeline(conditions=turned, status=status, spec={"policy": {"ttlSecondsAfterFinished": 60}})
     scene = play(prepare, 30, pipeline=document)
-    assert scene.cluster.names() == ["delete_pipeline"]
+    assert scene.cluster.names() == ["delete"]
 
 
 def test_a_running_trainer_is_followed_until_its_pipeline_is_gone(play):

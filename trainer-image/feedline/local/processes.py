@@ -5,6 +5,7 @@ it. TensorFlow is not forked, which has threads of its own.
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,8 @@ from feedline.contract import IMPORT_FROM
 from feedline.manifest import Manifest
 from feedline.ranks import end_with_parent, forking
 
-_PRELOADED: Final = ("feedline.cli", "feedline.training.execution", "feedline.pytorch", "torch._dynamo")
+_COMMANDS: Final = "feedline.cli"
+_PRELOADED: Final = (_COMMANDS, "feedline.training.execution", "feedline.pytorch", "torch._dynamo")
 # A trial is not to train on when the sweep is gone, whatever has ended it: it saves itself, as a pod does.
 _PROGRAM: Final = """
 import signal
@@ -128,6 +130,4 @@ def _be_trial(arguments: Sequence[str], log: str, variables: Mapping[str, str], 
     multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["feedline", "run", *arguments]
-    from feedline.cli import main
-
-    main()
+    importlib.import_module(_COMMANDS).main()
