@@ -26,16 +26,20 @@ installed = $(call stamp,$1,requirements/$1.txt) $(project)
 
 demo_data := .cache/demo/digits
 demo_runs := .cache/demo/runs
+demo_sweep := .cache/demo/sweep
 demo_pipeline := examples/digits/pipeline.yaml
 
 .PHONY: demo
-demo: backend-is-known $(foreach set,pack $(or $(BACKEND),$(BACKENDS)),$(call installed,$(set)))  ## train real digits with each backend and compare them; BACKEND=keras|tensorflow|pytorch: only one
+demo: backend-is-known $(foreach set,demo $(or $(BACKEND),$(BACKENDS)),$(call installed,$(set)))  ## train real digits with each backend, compare them, and sweep parameters; BACKEND=keras|tensorflow|pytorch: only one
 	.venv/bin/feedline pack examples/digits/digits.csv.gz $(demo_data) --shape 8,8 --scale 0.0625 --shuffle-seed 7 --overwrite
 ifdef BACKEND
 	.venv/bin/feedline run $(demo_pipeline) --backend $(BACKEND) --volume digits=$(demo_data) --output $(demo_runs)/$(BACKEND) --fresh
 else
 	.venv/bin/feedline compare $(demo_pipeline) --volume digits=$(demo_data) --output $(demo_runs)
 endif
+	rm -rf $(demo_sweep)
+	.venv/bin/feedline sweep run examples/sweep/sweep.yaml --volume digits=$(demo_data) --output $(demo_sweep) --set spec.template.spec.backend=$(or $(BACKEND),pytorch)
+	.venv/bin/feedline sweep show $(demo_sweep) --html $(demo_sweep).html | tail -n 1
 
 .PHONY: backend-is-known
 backend-is-known:
@@ -174,7 +178,7 @@ lock: $(bootstrap)  ## remake requirements/*.txt from pyproject.toml; ARGS=--upg
 	$(subset) pyproject.toml --extra keras --output-file requirements/keras.txt
 	$(subset) pyproject.toml --extra tensorflow --output-file requirements/tensorflow.txt
 	$(subset) pyproject.toml --extra pytorch --extra hdf5 --output-file requirements/pytorch.txt
-	$(subset) pyproject.toml --extra pack --output-file requirements/pack.txt
+	$(subset) pyproject.toml --extra pack --extra sweep --output-file requirements/demo.txt
 	$(subset) pyproject.toml --extra operator --output-file requirements/operator.txt
 	$(subset) pyproject.toml --extra pack --extra operator --group lint --output-file requirements/lint.txt
 	$(subset) pyproject.toml --all-extras --group lint --group docs --group test --output-file requirements/test.txt

@@ -65,6 +65,17 @@ def write_page(overview: Overview, file: Path) -> None:
     file.write_text(page(overview), encoding="utf-8")
 
 
+def show(overview: Overview, title: str) -> None:
+    """Print the trainings as a table, and below it why some failed or were ended early."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(table(overview, title))
+    for entry in overview.entries:
+        if entry.message:
+            console.print(f"{entry.name}: {entry.message}", highlight=False, markup=False, soft_wrap=True)
+
+
 def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
     """Return the trainings as a table of rich's."""
     from rich.table import Table
@@ -73,14 +84,12 @@ def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
     shown = Table(title=title, title_justify="left")
     speed = ("rows/s", "waits") if with_speed else ()
     names = overview.parameters
-    for heading in ("training", "state", overview.value, *names, *speed, "why"):
-        shown.add_column(Text(heading))
+    for heading in ("training", "state", overview.value, *names, *speed):
+        shown.add_column(Text(heading), no_wrap=heading in ("training", "state"))
     for entry in overview.entries:
         given = [value(entry.parameters.get(name)) for name in names]
-        best = "" if entry.value is None else f"{entry.value:.6g}"
-        shown.add_row(
-            *map(Text, [entry.name, entry.state.lower(), best, *given, *_speed(entry)[: len(speed)], entry.message])
-        )
+        best = "" if entry.value is None else f"{entry.value:.5g}"
+        shown.add_row(*map(Text, [entry.name, entry.state.lower(), best, *given, *_speed(entry)[: len(speed)]]))
     return shown
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from feedline import manifest
-from feedline.cli.overviews import measured, table, write_page
+from feedline.cli.overviews import measured, show, write_page
 from feedline.errors import InputMissingError, UsageError
 from feedline.overview import Entry, Overview
 
@@ -54,9 +54,7 @@ def runs(
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
         return
-    from rich.console import Console
-
-    Console().print(table(overview, f"{len(entries)} runs"))
+    show(overview, f"{len(entries)} runs")
     if html is not None:
         typer.echo(f"page: {html}")
 

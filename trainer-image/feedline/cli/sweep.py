@@ -16,6 +16,7 @@ from feedline import manifest
 from feedline.cli import options
 from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption
 from feedline.cli.overviews import of_sweep, table, value, write_page
+from feedline.cli.overviews import show as show_overview
 from feedline.cli.swept import swept
 from feedline.contract import ExitCode
 from feedline.errors import UsageError
@@ -219,16 +220,12 @@ def _line(sweep: "Sweep", trial: "Trial") -> str:
 
 
 def _show(found: "Swept") -> None:
-    from rich.console import Console
-
     from feedline.sweeps import best_of
 
-    console = Console()
-    title = _title(found.sweep, found.trials)
-    console.print(table(of_sweep(found.sweep, found.trials, found.reports), title))
+    show_overview(of_sweep(found.sweep, found.trials, found.reports), _title(found.sweep, found.trials))
     best = best_of(found.trials, found.sweep.objective)
     if best is not None:
-        console.print(f"best: {_line(found.sweep, best)}", highlight=False, markup=False, soft_wrap=True)
+        typer.echo(f"best: {_line(found.sweep, best)}")
 
 
 def _live_table(sweep: "Sweep", trials: "Sequence[Trial]", most: int) -> Any:
