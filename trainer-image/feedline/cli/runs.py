@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from feedline import manifest
 from feedline.cli.overviews import measured, show, write_page
+from feedline.contract import FATAL_EXIT_CODES, ExitCode
 from feedline.errors import InputMissingError, UsageError
 from feedline.overview import Entry, Overview
 
@@ -41,7 +43,10 @@ def runs(
     documents = {folder: manifest.read(folder / _PIPELINE) for folder in found}
     objective = _objective(list(documents.values()), value, minimize=minimize)
     given = _differences(documents)
-    entries = [_entry(folder, given[folder], documents[folder], objective) for folder in found]
+    shared = Path(os.path.commonpath([folder.parent for folder in found]))
+    entries = [
+        _entry(str(folder.relative_to(shared)), folder, given[folder], documents[folder], objective) for folder in found
+    ]
     entries.sort(key=lambda entry: _rank(entry, objective))
     overview = Overview(
         title=", ".join(str(folder) for folder in folders),
@@ -118,19 +123,20 @@ def _short(path: str, others: Sequence[str]) -> str:
 
 
 def _entry(
-    folder: Path, given: Mapping[str, Any], document: Mapping[str, Any], objective: manifest.Objective | None
+    name: str, folder: Path, given: Mapping[str, Any], document: Mapping[str, Any], objective: manifest.Objective | None
 ) -> Entry:
     from feedline.training import HISTORY, is_in_use, report_in
 
     report = report_in(folder) or {}
     code = report.get("exitCode")
-    state = "Complete" if code == 0 else "Running" if is_in_use(folder) else "Failed" if report else "Unfinished"
+    ended = {ExitCode.OK: "Complete", **dict.fromkeys(FATAL_EXIT_CODES, "Failed")}.get(code, "Unfinished")
+    state = "Running" if is_in_use(folder) else ended
     batch = document["spec"].get("loader", {}).get("batchSize", 1)
     curve = [] if objective is None else _curve(folder / HISTORY, objective.value, batch)
     values = [value for _, value in curve if math.isfinite(value)]
     best = max(values, key=objective.merit, default=None) if objective is not None else None
     message = "" if code == 0 else str(report.get("message", ""))
-    return Entry(str(folder), state, given, best, curve, message=message, **measured(report))
+    return Entry(name, state, given, best, curve, message=message, **measured(report))
 
 
 def _curve(file: Path, value: str, batch: int) -> list[tuple[int, float]]:
