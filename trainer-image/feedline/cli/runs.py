@@ -129,7 +129,7 @@ def _entry(
 
     report = report_in(folder) or {}
     code = report.get("exitCode")
-    ended = {ExitCode.OK: "Complete", **dict.fromkeys(FATAL_EXIT_CODES, "Failed")}.get(code, "Unfinished")
+    ended = "Complete" if code == ExitCode.OK else "Failed" if code in tuple(FATAL_EXIT_CODES) else "Unfinished"
     state = "Running" if is_in_use(folder) else ended
     batch = document["spec"].get("loader", {}).get("batchSize", 1)
     curve = [] if objective is None else _curve(folder / HISTORY, objective.value, batch)
