@@ -88,6 +88,19 @@ def test_the_best_comes_first_when_all_have_ended():
     assert not Operator(server).look(), "whoever comes later has nothing to do"
 
 
+def test_the_best_are_confirmed_and_the_mean_decides():
+    server, operator = started(trials=3, parallel=3, confirm={"top": 2, "seeds": 2})
+    values = {0: 5.0, 1: 1.0, 2: 2.0, 1001: 3.0, 2001: 4.0, 1002: 2.5, 2002: 2.0}
+    run_through(server, operator, values.get)
+    assert server.created == [f"{NAME}-{index}" for index in (0, 1, 2, 1001, 1002, 2001, 2002)]
+    best = server.sweep["status"]["best"]
+    assert (best["trial"], best["mean"], best["confirmations"]) == (f"{NAME}-2", "2.25", 2)
+    assert standing(server)["message"] == (
+        f"3 of 3 trials and 4 confirmations: 7 complete; the best is {NAME}-2, val_loss 2, confirmed at 2.25 ± 0.35."
+    )
+    assert [each["trial"] for each in server.sweep["status"]["leaders"]] == [f"{NAME}-{index}" for index in (2, 1, 0)]
+
+
 MEDIAN = {"rule": "Median", "warmup": 2, "interval": 1, "minTrials": 2}
 
 

@@ -196,3 +196,54 @@ def test_a_sweep_that_begins_anew_at_any_time_has_the_same_trials(algorithm):
         return trials
 
     assert run(forgets=True) == run(forgets=False)
+
+
+def with_confirmations(trials, **outcomes):
+    """Return trials and the confirmations of them, ``c1003=[0.5]``."""
+    return [
+        *trials,
+        *(
+            trial(int(name[1:]), State.COMPLETE if values else State.RUNNING, values)
+            for name, values in outcomes.items()
+        ),
+    ]
+
+
+def test_the_best_are_trained_once_more_when_all_have_ended():
+    sweep = made(trials=4, parallel=2, confirm={"top": 2, "seeds": 2})
+    done = [trial(index, State.COMPLETE, [value]) for index, value in enumerate([3, 1, 2, 9])]
+    assert decide(sweep, [*done[:3], trial(3)]).start == (), "one still runs"
+    assert decide(sweep, done).start == (1001, 1002), "the best two, each with the first of its seeds"
+    assert not decide(sweep, done).is_finished
+    one = with_confirmations(done, c1001=[1.5], c1002=[])
+    assert decide(sweep, one).start == (2001,)
+    every = with_confirmations(done, c1001=[1.5], c1002=[1.1], c2001=[1.7], c2002=[1.3])
+    assert decide(sweep, every).is_finished
+    assert best_of(every, sweep.objective).index == 2, "it was the second, and is the best on average"
+    assert decide(made(trials=5, parallel=2, confirm={"top": 2, "seeds": 2}), every).start == (4,), (
+        "one more was asked for"
+    )
+
+
+def test_a_confirmation_is_never_ended_early_nor_compared_with():
+    sweep = made(trials=3, pruning=MEDIAN, confirm={"top": 1, "seeds": 1})
+    done = [trial(index, State.COMPLETE, [3, 2, 1]) for index in range(3)]
+    assert stopped(sweep, [*done, trial(1000, values=[9, 9])]) == {}
+    running = [*done[:2], trial(2, values=[9, 2.5])]
+    assert stopped(sweep, running) == {}, "two others are not three"
+    assert stopped(sweep, [*running, trial(1000, State.COMPLETE, [3, 2, 1])]) == {}
+
+
+def test_a_confirmation_has_the_parameters_of_what_it_confirms_and_other_seeds():
+    sweep = made(trials=2, confirm={"top": 1, "seeds": 2})
+    known = [Trial(index, suggest(sweep, index, []), State.COMPLETE, ((100, 1.0),), 100) for index in range(2)]
+    values = suggest(sweep, 2001, known)
+    assert values == known[1].parameters
+    first, again = (sweep.pipeline_of(index, values)["spec"] for index in (1, 2001))
+    assert again["train"]["seed"] == first["train"].get("seed", 0) + 2
+    assert again["loader"]["shuffle"]["seed"] == first["loader"]["shuffle"]["seed"] + 2
+    assert again["train"]["parameters"] == first["train"]["parameters"]
+    asked = made(algorithm={"type": "TPE"})
+    assert suggest(asked, 5, known) == suggest(
+        asked, 5, [*known, Trial(1000, values, State.COMPLETE, ((1, 9.0),), 100)]
+    )

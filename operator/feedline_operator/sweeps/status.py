@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from feedline.manifest import Sweep
-from feedline.sweeps import State, Trial, best_of, ranked
+from feedline.sweeps import Confirmed, State, Trial, best_of, confirmed, is_confirmation, ranked
 from feedline_operator.reconcile import Refusal, times
 from feedline_operator.reconcile.conditions import ACCEPTED, SUCCEEDED
 from feedline_operator.reconcile.observed import condition
@@ -59,8 +59,11 @@ def running(
 def completed(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> Standing:
     """Return how a sweep ended whose trials all have."""
     best = best_of((trial for _, trial in trials), sweep.objective)
-    value = None if best is None else best.best(sweep.objective)
-    told = "" if best is None else f"; the best is {sweep.name}-{best.index}, {sweep.objective.value} {value:.6g}"
+    told = ""
+    if best is not None:
+        again = confirmed(best, (trial for _, trial in trials), sweep.objective)
+        told = f"; the best is {sweep.name}-{best.index}, {sweep.objective.value} {best.best(sweep.objective):.6g}"
+        told += "" if again is None else f", confirmed at {again.mean:.6g} ± {again.deviation:.2g}"
     return Standing("True", "Completed", f"{_counted(sweep, trials)}{told}.")
 
 
@@ -108,15 +111,21 @@ def _accepted(standing: Standing) -> tuple[str, str, str]:
 
 
 def _leaders(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> list[dict[str, Any]]:
-    complete = [trial for _, trial in trials if trial.state == State.COMPLETE]
+    every = [trial for _, trial in trials]
+    complete = [trial for trial in ranked(every, sweep.objective) if trial.state == State.COMPLETE]
     return [
-        {
-            "trial": f"{sweep.name}-{trial.index}",
-            "value": repr(trial.best(sweep.objective)),
-            "parameters": {name: _text(value) for name, value in trial.parameters.items()},
-        }
-        for trial in ranked(complete, sweep.objective)[:_LEADERS]
+        _result(sweep, trial, confirmed(trial, every, sweep.objective))
+        for trial in complete[:_LEADERS]
+        if not is_confirmation(trial.index)
     ]
+
+
+def _result(sweep: Sweep, trial: Trial, again: Confirmed | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"trial": f"{sweep.name}-{trial.index}", "value": repr(trial.best(sweep.objective))}
+    if again is not None:
+        told |= {"mean": repr(again.mean), "confirmations": again.count}
+        told |= {"deviation": repr(again.deviation)} if again.count > 1 else {}
+    return {**told, "parameters": {name: _text(value) for name, value in trial.parameters.items()}}
 
 
 def _text(value: Any) -> str:
@@ -126,7 +135,9 @@ def _text(value: Any) -> str:
 def _counted(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> str:
     states = Counter(trial.state for _, trial in trials)
     told = ", ".join(f"{states[state]} {state.lower()}" for state in _STATES if states[state])
-    return f"{len(trials)} of {sweep.trials} trials: {told}"
+    more = sum(is_confirmation(trial.index) for _, trial in trials)
+    again = f" and {more} confirmations" if more else ""
+    return f"{len(trials) - more} of {sweep.trials} trials{again}: {told}"
 
 
 def _condition(document: Object, kind: str, value: tuple[str, str, str], now: datetime) -> dict[str, Any]:

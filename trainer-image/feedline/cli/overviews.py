@@ -7,7 +7,7 @@ from typing import Any
 from feedline.cli import options
 from feedline.manifest import Numbers, Sweep
 from feedline.overview import Entry, Overview, page
-from feedline.sweeps import Trial, ranked
+from feedline.sweeps import Trial, confirmed, ranked
 
 Reports = Mapping[int, Mapping[str, Any]]
 
@@ -24,21 +24,25 @@ def of_sweep(sweep: Sweep, trials: Sequence[Trial], reports: Reports) -> Overvie
         title=sweep.name,
         value=sweep.objective.value,
         is_maximized=sweep.objective.is_maximized,
-        entries=[_entry(sweep, trial, reports.get(trial.index, {})) for trial in ranked(trials, sweep.objective)],
+        entries=[
+            _entry(sweep, trial, trials, reports.get(trial.index, {})) for trial in ranked(trials, sweep.objective)
+        ],
         logarithmic=frozenset(
             each.name for each in sweep.parameters if isinstance(each.space, Numbers) and each.space.is_log
         ),
     )
 
 
-def _entry(sweep: Sweep, trial: Trial, report: Mapping[str, Any]) -> Entry:
+def _entry(sweep: Sweep, trial: Trial, trials: Sequence[Trial], report: Mapping[str, Any]) -> Entry:
+    again = confirmed(trial, trials, sweep.objective)
+    told = "" if again is None else f"confirmed at {again.mean:.5g} ± {again.deviation:.2g} by {again.count}"
     return Entry(
         name=f"{sweep.name}-{trial.index}",
         state=trial.state,
         parameters=trial.parameters,
         value=trial.best(sweep.objective),
         curve=trial.curve,
-        message=trial.message,
+        message=trial.message or told,
         **measured(report),
     )
 

@@ -236,12 +236,16 @@ def _live_table(sweep: "Sweep", trials: "Sequence[Trial]", most: int) -> Any:
 
 
 def _title(sweep: "Sweep", trials: "Sequence[Trial]") -> str:
+    from feedline.sweeps import is_confirmation
+
+    searching = [trial for trial in trials if not is_confirmation(trial.index)]
     counts = ", ".join(
         f"{number} {state.lower()}"
-        for state in dict.fromkeys(trial.state for trial in trials)
-        if (number := sum(trial.state == state for trial in trials))
+        for state in dict.fromkeys(trial.state for trial in searching)
+        if (number := sum(trial.state == state for trial in searching))
     )
-    return f"{sweep.name}: {counts} of {sweep.trials}"
+    more = len(trials) - len(searching)
+    return f"{sweep.name}: {counts} of {sweep.trials}" + (f", and {more} confirmations" if more else "")
 
 
 def _as_json(found: "Swept", trial: "Trial") -> dict[str, Any]:

@@ -20,14 +20,27 @@ from feedline.manifest.document import (
 )
 from feedline.manifest.jsonvalues import plain, read_json
 from feedline.manifest.reading import ManifestError, from_pod, parse, pod_part, read
-from feedline.manifest.sweep import Choice, Dimension, Numbers, Pruning, Sweep, parameters_of, parse_sweep, read_sweep
+from feedline.manifest.sweep import (
+    CONFIRMATION,
+    Choice,
+    Confirm,
+    Dimension,
+    Numbers,
+    Pruning,
+    Sweep,
+    parameters_of,
+    parse_sweep,
+    read_sweep,
+)
 from feedline.manifest.yamlread import read_yaml
 from feedline.manifest.yamlwrite import to_yaml
 
 __all__ = [
+    "CONFIRMATION",
     "ArrayRef",
     "Checkpoint",
     "Choice",
+    "Confirm",
     "Dimension",
     "DrawRef",
     "Loader",

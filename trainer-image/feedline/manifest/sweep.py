@@ -19,6 +19,8 @@ from feedline.manifest.reading import ManifestError, parse, read_kind
 
 _SCHEMA_FILE: Final = "trainingsweeps.yaml"
 _MOST_POINTS: Final = 1000
+CONFIRMATION: Final = 1000
+"""A confirmation of trial 3 is trial 1003, the next one 2003."""
 _SAME_FOR_ALL: Final = (
     "spec.data.volumes",
     "spec.image",
@@ -71,6 +73,14 @@ class Pruning:
 
 
 @dataclass(frozen=True)
+class Confirm:
+    """How many of the best are trained once more, and with how many other seeds."""
+
+    top: int
+    seeds: int
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A checked TrainingSweep with all defaults.
 
@@ -91,6 +101,7 @@ class Sweep:
     parallel: int
     max_failed: int
     pruning: Pruning
+    confirm: Confirm | None
     document: dict[str, Any]
 
     def pipeline_of(self, index: int, values: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -108,6 +119,8 @@ class Sweep:
             PARAMETERS_ANNOTATION: json.dumps(dict(values)),
         }
         pipeline["spec"]["objective"] = self.document["spec"]["objective"]
+        if (round_ := index // CONFIRMATION) > 0:
+            _reseed(pipeline["spec"], round_)
         for parameter in self.parameters:
             if parameter.name in values:
                 assign(pipeline, parameter.path, values[parameter.name], f"spec.parameters.{parameter.name}")
@@ -120,6 +133,14 @@ class Sweep:
             index, place = divmod(index, _size(parameter.space))
             found[parameter.name] = _value_at(parameter.space, place)
         return {parameter.name: found[parameter.name] for parameter in self.parameters}
+
+
+def _reseed(spec: dict[str, Any], by: int) -> None:
+    """Give a pipeline's spec other seeds, of the order of rows and of all else."""
+    train, shuffle = spec["train"], spec.setdefault("loader", {}).setdefault("shuffle", {})
+    train["seed"] = train.get("seed", 0) + by
+    if shuffle.get("mode") != "None":
+        shuffle["seed"] = shuffle.get("seed", 0) + by
 
 
 def read_sweep(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -169,7 +190,7 @@ def sweep_schema() -> Any:
 def _frozen(document: dict[str, Any]) -> Sweep:
     spec = document["spec"]
     parameters = tuple(Dimension(each["name"], _path(each), _space(each)) for each in spec["parameters"])
-    algorithm, pruning = spec["algorithm"], spec["pruning"]
+    algorithm, pruning, confirm = spec["algorithm"], spec["pruning"], spec.get("confirm")
     sweep = Sweep(
         name=document["metadata"]["name"],
         objective=Objective(spec["objective"]["value"], spec["objective"]["goal"] == "Maximize"),
@@ -182,6 +203,7 @@ def _frozen(document: dict[str, Any]) -> Sweep:
         pruning=Pruning(
             pruning["rule"], pruning["warmup"], pruning["interval"], pruning["minTrials"], pruning["reductionFactor"]
         ),
+        confirm=None if confirm is None else Confirm(confirm["top"], confirm["seeds"]),
         document=document,
     )
     if sweep.algorithm != "Grid":

@@ -8,15 +8,18 @@ from feedline.sweeps.decisions import Decision, Stop, decide
 from feedline.sweeps.pipelines import is_over, trial_of
 from feedline.sweeps.study import write_study
 from feedline.sweeps.suggestions import suggest
-from feedline.sweeps.trials import State, Trial, best_of, ranked
+from feedline.sweeps.trials import Confirmed, State, Trial, best_of, confirmed, is_confirmation, ranked
 
 __all__ = [
+    "Confirmed",
     "Decision",
     "State",
     "Stop",
     "Trial",
     "best_of",
+    "confirmed",
     "decide",
+    "is_confirmation",
     "is_over",
     "ranked",
     "suggest",

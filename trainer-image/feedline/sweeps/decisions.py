@@ -11,7 +11,7 @@ from itertools import count, islice
 
 from feedline.manifest import Sweep
 from feedline.sweeps.pruning import pruned
-from feedline.sweeps.trials import State, Trial
+from feedline.sweeps.trials import State, Trial, confirmations, is_confirmation
 
 _ALIKE = 3
 """So many first trials that fail with one message, before any has reported something, fail for the code."""
@@ -53,23 +53,30 @@ def decide(sweep: Sweep, trials: Sequence[Trial]) -> Decision:
     running = [each for each in trials if each.state == State.RUNNING]
     if failure := _failure(sweep, trials):
         return Decision(is_finished=True, failure=failure)
-    stop = tuple(_stops(sweep, trials, running))
-    known = {each.index for each in trials}
-    coming = (index for index in count() if index not in known)
+    searching = [each for each in trials if not is_confirmation(each.index)]
+    stop = tuple(_stops(sweep, searching))
     # One that is stopped still has to save itself, and takes the place of another until then.
-    room = min(sweep.parallel - len(running), sweep.trials - len(known))
-    start = tuple(index for index in islice(coming, max(0, room)) if index < sweep.trials)
+    start = tuple(islice(_coming(sweep, searching, trials), max(0, sweep.parallel - len(running))))
     is_finished = not running and not start
-    if is_finished and not any(each.state == State.COMPLETE for each in trials):
+    if is_finished and not any(each.state == State.COMPLETE for each in searching):
         last = trials[-1]
         failure = f"no trial came to its end with {sweep.objective.value}; {sweep.name}-{last.index}: {last.message}"
     return Decision(stop, start, is_finished=is_finished, failure=failure)
 
 
-def _stops(sweep: Sweep, trials: Sequence[Trial], running: Sequence[Trial]) -> Iterator[Stop]:
+def _coming(sweep: Sweep, searching: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[int]:
+    """Yield the numbers of the trials that are to begin, in order: those that are left, and then confirmations."""
+    known = {each.index for each in trials}
+    left = sweep.trials - len(searching)
+    yield from islice((index for index in count() if index not in known and index < sweep.trials), max(0, left))
+    if left <= 0 and not any(each.state == State.RUNNING for each in searching):
+        yield from (index for index in confirmations(sweep, searching) if index not in known)
+
+
+def _stops(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[Stop]:
     # One at least is to come to its end: how many could, besides the one that is looked at.
     left = sum(each.state in (State.COMPLETE, State.RUNNING) for each in trials) - 1
-    for trial in running:
+    for trial in [each for each in trials if each.state == State.RUNNING]:
         others = [each for each in trials if each is not trial]
         if left and (why := pruned(trial, others, sweep.objective, sweep.pruning)):
             left -= 1

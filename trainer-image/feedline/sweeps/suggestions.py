@@ -12,7 +12,7 @@ from typing import Any
 
 from feedline.errors import EnvironmentInvalidError
 from feedline.manifest import Choice, Numbers, Parameter, Sweep
-from feedline.sweeps.trials import State, Trial
+from feedline.sweeps.trials import State, Trial, confirmed_by, is_confirmation
 
 _FIRST_BY_CHANCE = 10
 _MOST_POINTS = 64
@@ -21,13 +21,15 @@ _FINEST = 1e-9
 
 
 def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
-    """Return the parameters of trial `index`.
+    """Return the parameters of trial `index`; `trials` are all others, that which it confirms among them.
 
     Raises
     ------
     EnvironmentInvalidError
         Optuna is not installed, and TPE takes it.
     """
+    if is_confirmation(index):
+        return dict(next(each.parameters for each in trials if each.index == confirmed_by(index)))
     if sweep.algorithm == "Grid":
         return sweep.point(index)
     if sweep.algorithm == "TPE":
@@ -45,7 +47,8 @@ def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Param
     sampler = optuna.samplers.TPESampler(seed=_seed(sweep, index), n_startup_trials=_FIRST_BY_CHANCE)
     study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
     space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
-    known = sorted((each for each in trials if _is_of(sweep, each.parameters)), key=lambda each: each.index)
+    searching = [each for each in trials if not is_confirmation(each.index) and _is_of(sweep, each.parameters)]
+    known = sorted(searching, key=lambda each: each.index)
     study.add_trials([_told(optuna, sweep, trial, space) for trial in known])
     asked = study.ask(space).params
     return {each.name: _value(each.space, asked[each.name]) for each in sweep.parameters}

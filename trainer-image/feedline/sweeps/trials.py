@@ -1,11 +1,12 @@
 """What is known of a trial: its parameters, how it does, and what was reported of the objective. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from feedline.manifest import Objective, Parameter
+from feedline.manifest import CONFIRMATION, Objective, Parameter, Sweep
 
 
 class State(StrEnum):
@@ -56,17 +57,66 @@ class Trial:
         return tuple(value for at, value in self.curve if at <= rows)
 
 
-def ranked(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
-    """Return trials with the best first, those that came to their end before others, and the first of equals."""
+@dataclass(frozen=True)
+class Confirmed:
+    """What came of training a trial once more with other seeds: mean, standard deviation (0 of one) and how many."""
 
-    def rank(trial: Trial) -> tuple[bool, float, int]:
-        best = trial.best(objective)
-        return trial.state != State.COMPLETE, math.inf if best is None else -objective.merit(best), trial.index
+    mean: float
+    deviation: float
+    count: int
+
+
+def is_confirmation(index: int) -> bool:
+    """Return whether a trial is another one, trained once more."""
+    return index >= CONFIRMATION
+
+
+def confirmed_by(index: int) -> int:
+    """Return the number of the trial that a confirmation is of."""
+    return index % CONFIRMATION
+
+
+def confirmations(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[int]:
+    """Yield the numbers of a sweep's confirmations, where all its trials have ended: first one of each, and so on."""
+    if sweep.confirm is None:
+        return
+    best = [each for each in ranked(trials, sweep.objective) if each.state == State.COMPLETE and each.values]
+    for seed in range(1, sweep.confirm.seeds + 1):
+        yield from (seed * CONFIRMATION + each.index for each in best[: sweep.confirm.top])
+
+
+def confirmed(trial: Trial, trials: Iterable[Trial], objective: Objective) -> Confirmed | None:
+    """Return what the confirmations of a trial say that came to their end; None where none has."""
+    values = [
+        value
+        for each in trials
+        if is_confirmation(each.index) and confirmed_by(each.index) == trial.index and each.state == State.COMPLETE
+        if (value := each.best(objective)) is not None
+    ]
+    if not values:
+        return None
+    return Confirmed(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values))
+
+
+def ranked(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
+    """Return trials with the best first, those that came to their end before others, and the first of equals.
+
+    A trial that was confirmed is ranked by the mean of its confirmations, before all that were not: the best value of
+    many is in part luck. Confirmations themselves come last.
+    """
+    trials = list(trials)
+    means = {each.index: found for each in trials if (found := confirmed(each, trials, objective)) is not None}
+
+    def rank(trial: Trial) -> tuple[bool, bool, bool, float, int]:
+        mean = means.get(trial.index)
+        value = trial.best(objective) if mean is None else mean.mean
+        merit = math.inf if value is None else -objective.merit(value)
+        return is_confirmation(trial.index), trial.state != State.COMPLETE, mean is None, merit, trial.index
 
     return sorted(trials, key=rank)
 
 
 def best_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
-    """Return the trial with the best value of those that came to their end; the first of equals, None before any."""
+    """Return the best trial of those that came to their end, as `ranked` has it; None before any."""
     first = next(iter(ranked(trials, objective)), None)
     return first if first and first.state == State.COMPLETE and first.values else None
