@@ -54,6 +54,10 @@ bench: $(call installed,all)  ## measure the feed against what people use today 
 bench-rows: $(call installed,all)  ## measure rows of many kinds beside what people write for them (10 minutes)
 	.venv/bin/python benchmarks/rows.py $(ARGS)
 
+.PHONY: bench-sweeps
+bench-sweeps: $(call installed,all)  ## measure how sweeps find what they look for, beside Optuna (5 minutes)
+	.venv/bin/python benchmarks/sweeps.py $(ARGS)
+
 .PHONY: bench-cold
 bench-cold: $(call installed,all)  ## measure data that do not fit into memory (20 minutes, root)
 	.venv/bin/python benchmarks/cold.py $(ARGS)

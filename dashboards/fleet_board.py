@@ -45,9 +45,32 @@ def board() -> model.Dashboard:
     frame.line(8, *_ends())
     frame.row("Backends side by side")
     frame.line(8, *_backends())
+    frame.row("Sweeps")
+    frame.line(8, *_sweeps())
     frame.row("Pipelines")
     frame.line(10, _table())
     return frame.finish()
+
+
+def _sweeps() -> list[model.Panel]:
+    trials = f"max by (namespace, sweep, state) (feedline_sweep_trials{where(NAMESPACE)})"
+    return [
+        lines(
+            "Trials of sweeps",
+            Query(f"sum by (state) ({trials})", "{{state}}"),
+            description="Trials of all TrainingSweeps by how they stand: running, complete, ended early, failed.",
+            unit=units.Short,
+            no_value="No sweeps",
+            colors={"running": "blue", "complete": "green", "pruned": "yellow", "failed": "red"},
+        ),
+        lines(
+            "Best of each sweep",
+            Query(f"max by (namespace, sweep) (feedline_sweep_best{where(NAMESPACE)})", "{{namespace}}/{{sweep}}"),
+            description="The best value of the objective so far, of the trials that came to their end.",
+            unit=units.Short,
+            no_value="No sweeps",
+        ),
+    ]
 
 
 def _in(*groups: Group) -> str:

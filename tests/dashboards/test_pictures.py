@@ -24,6 +24,8 @@ LABELS = (
     "type",
     "version",
     "uid",
+    "state",
+    "sweep",
 )
 END = 1_800_000_000
 

@@ -1,6 +1,7 @@
 """A TrainingSweep: what it says, what its trials are, and one sentence for each thing that is wrong with it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +187,11 @@ def test_a_pipeline_is_no_sweep(tmp_path):
     file.write_text("apiVersion: feedline.dev/v1alpha1\nkind: TrainingPipeline\n")
     with pytest.raises(ManifestError, match=r'kind: must be TrainingSweep \(got "TrainingPipeline"\)'):
         manifest.read_sweep(file)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "examples" / "sweep").glob("*.yaml")), ids=lambda file: file.name
+)
+def test_the_examples_are_sweeps(file):
+    sweep = manifest.parse_sweep(manifest.read_sweep(file))
+    assert sweep.trials == 8

@@ -188,6 +188,18 @@ def test_checkpoints_of_which_none_is_whole_end_the_run_and_one_that_is_goes_on(
     assert project.command("checkpoints", "kept").code == 65
 
 
+def test_the_speed_is_an_objective_that_nobody_reports(project):
+    objective = "spec.objective={value: samplesPerSecond, goal: Maximize}"
+    ended = project.run("spec.train.epochs=3", objective, code=own(), arguments=KEPT)
+    assert ended.code == 0, ended.errors
+    curve = [point.partition(":") for point in ended.report["objective"]["curve"]]
+    steps = ended.report["objective"]["epochSteps"]
+    assert [int(step) for step, _, _ in curve] == [steps, 2 * steps, 3 * steps]
+    assert all(float(rate) > 0 for _, _, rate in curve)
+    assert float(ended.report["objective"]["best"]) == max(float(rate) for _, _, rate in curve)
+    assert "samplesPerSecond" in (project.folder / "kept/history.csv").read_text().splitlines()[0]
+
+
 def test_the_best_by_the_objective_stays_beside_the_newest(project):
     code = own(step="").replace("run.report(loss=loss)", "run.report(score=[1, 5, 3, 2, 4, float('nan')][epoch])")
     objective = "spec.objective={value: score, goal: Maximize}"

@@ -93,6 +93,7 @@ class Loop:
         self.at_end: list[Callable[[], None]] = []
         self.sums = Sums()
         self.aim = Tracked(manifest.objective) if manifest.objective is not None else None
+        self._before_epoch = 0, 0.0  # rows trained on, and seconds
         is_elsewhere = output is None or not self.place.is_chief
         # Of several ranks within a folder that is there no longer than they are, in case one of them is killed.
         within = os.environ.get(ENV_FOLDER)
@@ -168,9 +169,11 @@ class Loop:
             self.saver.restore_randomness()
             self.sums.clear()
         self._comes_back, self._is_in_epoch = False, True
+        self._before_epoch = self.train.samples, sum(self._seconds())
 
     def leave_epoch(self) -> None:
         """Note that all is done that an epoch has to do."""
+        self._tell_speed()
         self._is_in_epoch = False
         self._epoch += 1
         self._warn_of_models_apart()
@@ -178,6 +181,15 @@ class Loop:
         self.saver.at_epoch_end()
         self._do_what_is_due()
         self.check_stop()
+
+    def _tell_speed(self) -> None:
+        """Report how fast an epoch was, where that is the objective: no training function says which loader is best."""
+        if self.aim is None or self.aim.objective.value != contract.SPEED:
+            return
+        rows, seconds = self._before_epoch
+        taken = sum(self._seconds()) - seconds
+        if taken > 0:
+            self.report(**{contract.SPEED: (self.train.samples - rows) / taken})
 
     def _warn_of_models_apart(self) -> None:
         if self.peers is None or self.peers.is_model_distributed or self._is_warned or not self.place.is_chief:
