@@ -17,6 +17,7 @@ import life
 import machine
 import report
 import scale
+import sweep
 from cluster import build, operators
 from cluster.api import ApiCluster
 from figures import Figure, table
@@ -38,9 +39,10 @@ def main() -> int:
     """Measure, write the results, print what was reached; return the exit code."""
     parser = argparse.ArgumentParser(description="Measure what the operator costs.")
     parser.add_argument("--pipelines", type=report.whole(10), default=1000, help="of the crowd (1000)")
+    parser.add_argument("--trials", type=report.whole(10), default=500, help="of the sweep (500)")
     parser.add_argument("--progress-seconds", type=report.whole(60), default=120, help="to count progress writes (120)")
     parser.add_argument("--idle-seconds", type=report.whole(1), default=60, help="to measure idle CPU (60)")
-    parser.add_argument("--only", nargs="+", choices=("life", "burst", "scale"), help="measure only these")
+    parser.add_argument("--only", nargs="+", choices=("life", "burst", "scale", "sweep"), help="measure only these")
     parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder of results (benchmarks/results)")
     options = parser.parse_args()
     return report.program(lambda: _run(options), options.out)
@@ -77,6 +79,7 @@ def _sections(options: argparse.Namespace) -> list[tuple[str, Section]]:
     return [
         ("life", partial(life.measure, count=10)),
         *bursts,
+        (f"sweep of {options.trials} trials", partial(sweep.measure, trials=options.trials)),
         (f"scale to {count}", partial(scale.measure, finished=count, **seconds)),
     ]
 

@@ -145,6 +145,34 @@ def test_an_image_holds_what_its_program_needs_and_starts_it_without_a_shell(ima
     assert set(entrypoint[:1]) <= {"python", *found["programs"]}
 
 
+# What the operator does for each trial of a sweep, whose databases are not in the image.
+ASK = """
+from feedline.manifest import parse_sweep
+from feedline.sweeps import State, Trial, suggest
+rate = {"name": "rate", "float": {"min": "1e-4", "max": "1", "scale": "Log"}}
+data = {"volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "d"}}]}
+data["train"] = {"arrays": [{"name": "x", "path": "d/x.npy", "role": "Input"}]}
+spec = {"backend": "pytorch", "data": data, "train": {"entrypoint": "own:train", "epochs": 1}}
+objective = {"value": "loss", "goal": "Minimize"}
+sweep = parse_sweep(
+    {"metadata": {"name": "a"}, "spec": {"objective": objective, "parameters": [rate], "trials": 40, "template": {"spec": spec}}}
+)
+known = []
+for index in range(20):
+    values = suggest(sweep, index, known)
+    known.append(Trial(index, values, State.COMPLETE, ((1, abs(values["rate"] - 0.1)),), 1))
+print(min(each.best(sweep.objective) for each in known))
+"""
+
+
+@built
+@pytest.mark.parametrize("image", ["operator"], indirect=True)
+def test_the_operator_chooses_parameters(image):
+    done = images.run(image, "python", "-c", ASK)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.1
+
+
 @built
 @pytest.mark.parametrize("image", ["keras", "tensorflow", "pytorch"], indirect=True)
 def test_a_trainer_copies_rows_by_compiled_code(image):

@@ -146,6 +146,11 @@ def test_all_problems_come_at_once():
     [
         pytest.param({"kind": "Job"}, 'kind: must be TrainingPipeline (got "Job")', id="another kind"),
         pytest.param(
+            {"kind": "TrainingSweep"},
+            'kind: must be TrainingPipeline (got "TrainingSweep"); feedline sweep run takes it',
+            id="a sweep",
+        ),
+        pytest.param(
             {"apiVersion": "feedline.dev/v1"},
             'apiVersion: must be feedline.dev/v1alpha1 (got "feedline.dev/v1")',
             id="another version",

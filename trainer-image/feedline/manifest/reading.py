@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from feedline.contract import API_GROUP, API_VERSION, KIND, MAX_MANIFEST_BYTES, POD_FIELDS
+from feedline.contract import API_GROUP, API_VERSION, KIND, MAX_MANIFEST_BYTES, POD_FIELDS, SWEEP_KIND
 from feedline.errors import InputMissingError, UsageError
 from feedline.manifest.document import Manifest, frozen
 from feedline.manifest.jsonvalues import MAX_TEXT_CHARACTERS, plain, read_json
@@ -154,8 +154,14 @@ def _kind_problems(document: Any, kind: str) -> list[str]:
     for field, wanted in (("kind", kind), ("apiVersion", f"{API_GROUP}/{API_VERSION}")):
         got = document.get(field)
         if got != wanted:
-            problems.append(f"{field}: must be {wanted} (got {json.dumps(got)})")
+            problems.append(f"{field}: must be {wanted} (got {json.dumps(got)}){_ELSEWHERE.get(str(got), '')}")
     return problems
+
+
+_ELSEWHERE: Final = {
+    KIND: "; feedline run takes it",
+    SWEEP_KIND: "; feedline sweep run takes it",
+}
 
 
 def _parameter_problems(document: dict[str, Any]) -> list[str]:
