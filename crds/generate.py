@@ -13,6 +13,7 @@ SKELETON = FOLDER.parent / "trainer-image" / "feedline" / "manifest" / "training
 PIPELINES = FOLDER / "trainingpipelines.feedline.dev.yaml"
 SWEEPS = FOLDER / "trainingsweeps.feedline.dev.yaml"
 RULES = "x-kubernetes-validations"
+_SPEC = "As the spec of a TrainingPipeline; kubectl explain tp.spec says what each field means."
 
 
 def column(name: str, kind: str, path: str, text: str, priority: int = 0) -> dict[str, Any]:
@@ -58,12 +59,16 @@ class Dumper(yaml.SafeDumper):
 
 
 def unchanging(schema: Any) -> Any:
-    """Return a schema without rules about changes."""
+    """Return a schema without rules about changes, and without words: a release of the chart has both definitions."""
     if isinstance(schema, list):
         return [unchanging(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: unchanging(value) for key, value in schema.items() if key != RULES}
+    found = {
+        key: unchanging(value)
+        for key, value in schema.items()
+        if key != RULES and not (key == "description" and isinstance(value, str))
+    }
     if rules := [each for each in schema.get(RULES, ()) if "oldSelf" not in each["rule"]]:
         found[RULES] = rules
     return found
@@ -73,7 +78,7 @@ def definition(pipelines: dict[str, Any], sweeps: dict[str, Any]) -> dict[str, A
     """Return the CustomResourceDefinition, of that of pipelines and the schema of a sweep without its template."""
     spec = pipelines["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     template = sweeps["properties"]["spec"]["properties"]["template"]["properties"]
-    template["spec"] = unchanging(spec)
+    template["spec"] = {"description": _SPEC, **unchanging(spec)}
     name = {"type": "string", "maxLength": 253, "description": "The sweep's name."}
     sweeps["properties"]["metadata"] = {"type": "object", "properties": {"name": name}}
     return {

@@ -35,13 +35,13 @@ class App:
         self._cluster = cluster
         self._metrics = metrics
         self._elector = elector
-        self._queue, sweeps = WorkQueue(), WorkQueue()
-        self._store = Store(lambda sweep: sweeps.add_after(sweep, SETTLE_SECONDS))
+        self._queue, self._sweeps = WorkQueue(), WorkQueue()
+        self._store = Store(lambda sweep: self._sweeps.add_after(sweep, SETTLE_SECONDS))
         namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
-        self._resync = Resync(self._store, self._queue, cluster, namespaces, settings.resync_seconds)
+        self._resync = Resync(self._store, self._queue, self._sweeps, cluster, namespaces, settings.resync_seconds)
         self._progress = Progress(settings.status_interval_seconds, self._sampled)
         self._tasks: list[asyncio.Task[None]] = []
-        self._health = Health(self._queue, self._resync, elector, metrics, self._tasks)
+        self._health = Health(self._queue, self._sweeps, self._resync, elector, metrics, self._tasks)
         metrics.registry.register(PipelineSeries(self._store, elector.leading))
         self._workers = Workers(
             self._store,
@@ -52,7 +52,7 @@ class App:
             Policy(settings.images, settings.security),
             settings.identity,
         )
-        self._sweeper = Sweeper(self._store, sweeps, self._queue, cluster, metrics, settings.identity)
+        self._sweeper = Sweeper(self._store, self._sweeps, self._queue, cluster, metrics, settings.identity)
         self._close_server: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -83,8 +83,7 @@ class App:
         self._metrics.watched(kind, type_ or "LISTED")
         key = self._store.remove(kind, thing) if type_ == "DELETED" else self._store.put(kind, thing)
         if key is not None:
-            if kind != "sweep":  # of which the store tells
-                self._queue.add(key)
+            (self._sweeps if kind == "sweep" else self._queue).add(key)
         elif type_ is None:
             # Listed anew and known already: the watch had a gap.
             self._resync.arm()

@@ -34,13 +34,14 @@ class Health:
     def __init__(
         self,
         queue: WorkQueue,
+        sweeps: WorkQueue,
         resync: Resync,
         elector: Elector,
         metrics: Metrics,
         tasks: Sequence[asyncio.Task[None]],
     ) -> None:
         self._tasks = tasks
-        self._queue = queue
+        self._queues = {"pipeline": queue, "sweep": sweeps}
         self._resync = resync
         self._elector = elector
         self._metrics = metrics
@@ -71,8 +72,9 @@ class Health:
             problems.append(f"the event loop is {self._lag:.0f} s late")
         if self._resync.missed_in_a_row >= _MAX_MISSED:
             problems.append("the watches miss changes")
-        if self._elector.leading() and (waited := self._queue.oldest_seconds()) > _MAX_QUEUE_SECONDS:
-            problems.append(f"a pipeline has been waiting for a worker for {waited:.0f} s")
+        for kind, queue in self._queues.items():
+            if self._elector.leading() and (waited := queue.oldest_seconds()) > _MAX_QUEUE_SECONDS:
+                problems.append(f"a {kind} has been waiting for a worker for {waited:.0f} s")
         return problems
 
     async def serve(self, port: int) -> tuple[Callable[[], Awaitable[None]], int]:

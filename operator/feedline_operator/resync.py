@@ -9,7 +9,7 @@ import logging
 from typing import Any, Final
 
 from feedline_operator.cluster import Cluster
-from feedline_operator.errors import ClusterError, GoneError
+from feedline_operator.errors import ClusterError, GoneError, RefusedError
 from feedline_operator.queue import WorkQueue
 from feedline_operator.slim import Kind
 from feedline_operator.store import Store
@@ -38,12 +38,13 @@ class Resync:
         self,
         store: Store,
         queue: WorkQueue,
+        sweeps: WorkQueue,
         cluster: Cluster,
         namespaces: tuple[str | None, ...],
         interval_seconds: float,
     ) -> None:
         self._store = store
-        self._queue = queue
+        self._queue, self._sweeps = queue, sweeps
         self._cluster = cluster
         self._namespaces = namespaces
         self._interval = interval_seconds
@@ -103,9 +104,8 @@ class Resync:
             await asyncio.sleep(_GRACE_SECONDS)
         late = [key for thing in unknown if (key := self._store.put(kind, thing)) is not None]
         lost = [key for thing in gone if (key := self._store.remove(kind, thing)) is not None]
-        if kind != "sweep":  # of which the store tells
-            for key in (*late, *lost):
-                self._queue.add(key)
+        for key in (*late, *lost):
+            (self._sweeps if kind == "sweep" else self._queue).add(key)
         if late or lost:
             logger.info("the watch of %ss had missed %d changes and %d deletions", kind, len(late), len(lost))
         return len(late) + len(lost)
@@ -115,13 +115,11 @@ class Resync:
             try:
                 async for thing in self._cluster.list_all(kind, namespace):
                     yield thing
-            except GoneError:
+            except (GoneError, RefusedError) as error:
                 if kind != "sweep":
                     raise
-                # Whoever keeps the definitions by hand may not have the newer one.
-                logger.warning(
-                    "there are no TrainingSweeps in this cluster: apply crds/trainingsweeps.feedline.dev.yaml"
-                )
+                # Whoever keeps definitions and rights by hand may not have those of sweeps: pipelines go on without.
+                logger.warning("no TrainingSweep is looked after: %s; apply the newer definitions and rights", error)
 
     async def _wait(self, seconds: float) -> bool:
         try:

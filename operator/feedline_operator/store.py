@@ -56,7 +56,7 @@ class Store:
     Parameters
     ----------
     on_sweep
-        Called with a sweep that has changed, or one of whose trials has, or what is known of it.
+        Called with a sweep one of whose trials has changed, or what is known of it.
     """
 
     def __init__(self, on_sweep: Callable[[Key], None] = _nobody) -> None:
@@ -86,18 +86,11 @@ class Store:
             return None
         slim = SLIM[kind](thing)
         if kind == "pipeline":
-            if entry.pipeline is not None and entry.pipeline["metadata"]["uid"] != slim["metadata"]["uid"]:
-                # Another pipeline of the same name: what was said about the earlier one is void.
-                entry.sample = entry.warnings = entry.refusal = None
-            entry.pipeline = slim
-            if sweep := sweep_key(slim):
-                self._trials[sweep].add(key)
-                self._on_sweep(sweep)
+            self._put_pipeline(entry, key, slim)
         elif kind == "sweep":
             if entry.sweep is not None and entry.sweep["metadata"]["uid"] != slim["metadata"]["uid"]:
                 entry.sweep_refusal = None
             entry.sweep = slim
-            self._on_sweep(key)
         elif kind == "job":
             entry.job = slim
             if entry.refusal is not None and not entry.refusal.invalid:
@@ -106,6 +99,18 @@ class Store:
             entry.pods[slim["metadata"]["uid"]] = slim
         self._touch(kind, slim["metadata"]["uid"])
         return key
+
+    def _put_pipeline(self, entry: _Entry, key: Key, slim: Object) -> None:
+        known, sweep = entry.pipeline, sweep_key(slim)
+        if known is not None and known["metadata"]["uid"] != slim["metadata"]["uid"]:
+            # Another pipeline of the same name: what was said about the earlier one is void.
+            entry.sample = entry.warnings = entry.refusal = None
+        if known is not None and (before := sweep_key(known)) is not None and before != sweep:
+            self._forget_trial(before, key)
+        entry.pipeline = slim
+        if sweep is not None:
+            self._trials[sweep].add(key)
+            self._on_sweep(sweep)
 
     def remove(self, kind: Kind, thing: Object) -> Key | None:
         """Drop an object that is gone; its last state comes with the news. Returns what it is about."""
@@ -127,7 +132,6 @@ class Store:
                 self._free_name(key.namespace)
         elif kind == "sweep":
             entry.sweep = entry.sweep_refusal = None
-            self._on_sweep(key)
         elif kind == "job":
             entry.job = entry.warnings = None
         elif entry.pipeline is None:
@@ -169,8 +173,8 @@ class Store:
         entry = self._by_key.get(key)
         if entry is None or entry.sweep is None:
             return None
-        found = (self._by_key[trial] for trial in self._trials.get(key, ()))
-        trials = tuple((each.pipeline, each.sample) for each in found if each.pipeline is not None)
+        found = (self._by_key.get(trial) for trial in self._trials.get(key, ()))
+        trials = tuple((each.pipeline, each.sample) for each in found if each is not None and each.pipeline is not None)
         return ObservedSweep(entry.sweep, trials, entry.sweep_refusal)
 
     def tell_sweep(self, key: Key, refusal: Refusal | None) -> None:
@@ -224,13 +228,14 @@ class Store:
         """Have the sweeps of a namespace look again that were refused a trial: it may have been for its name."""
         for key, entry in list(self._by_key.items()):
             if key.namespace == namespace and entry.sweep_refusal is not None:
+                entry.sweep_refusal = None
                 self._on_sweep(key)
 
     def _forget_trial(self, sweep: Key, key: Key) -> None:
-        trials = self._trials[sweep]
+        trials = self._trials.get(sweep, set())
         trials.discard(key)
         if not trials:
-            del self._trials[sweep]
+            self._trials.pop(sweep, None)
         self._on_sweep(sweep)
 
     @staticmethod

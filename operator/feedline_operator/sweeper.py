@@ -39,6 +39,8 @@ from feedline_operator.sweeps import (
 )
 from feedline_operator.untrusted import clean
 
+_FIRST_HOLD: Final = 2.0
+_LONGEST_HOLD: Final = 300.0
 SETTLE_SECONDS: Final = 1.0
 """Trials tell of themselves one by one; what several say in a moment is looked at once."""
 
@@ -73,6 +75,7 @@ class Sweeper:
         self._metrics = metrics
         self._teller = Teller(cluster, SWEEP_KIND, instance)
         self._clock = clock
+        self._held: dict[Key, tuple[float, float]] = {}  # until when nothing is created after a refusal, and how long
 
     async def run(self, count: int) -> None:
         """Look at every sweep, then at those that change, until cancelled."""
@@ -86,6 +89,7 @@ class Sweeper:
     async def _reconcile(self, key: Key) -> None:
         observed = self._store.observe_sweep(key)
         if observed is None:
+            self._held.pop(key, None)
             return
         now = self._clock()
         plan = await asyncio.to_thread(reconcile_sweep, observed, now)
@@ -95,7 +99,7 @@ class Sweeper:
                 with contextlib.suppress(GoneError):
                     pipeline = await self._cluster.patch_pipeline(key.namespace, change.name, change.uid, change.change)
                     self._take(pipeline)
-            for index in plan.start:
+            for index in plan.start if self._may_begin(key, observed) else ():
                 await self._begin(key, document, index)
             await self._teller.tell(document, plan.transitions)
             if plan.delete:
@@ -119,6 +123,8 @@ class Sweeper:
         if observed is None or observed.sweep["metadata"]["uid"] != document["metadata"]["uid"]:
             raise GoneError(f"the sweep {key.name} is gone")
         body = await asyncio.to_thread(_next_trial, observed, index)
+        if body is None:
+            raise StaleError("the trial that was to be confirmed is gone")
         try:
             try:
                 pipeline = await self._cluster.create_pipeline(body)
@@ -129,13 +135,29 @@ class Sweeper:
         except NamespaceGoesError:
             raise
         except (RefusedError, InvalidError) as error:
-            refusal = Refusal(clean(str(error)), invalid=isinstance(error, InvalidError))
-            if observed.refusal != refusal:
-                self._store.tell_sweep(key, refusal)
-                raise StaleError("what was refused is yet to be told") from error
+            # Nothing of it may be invalid, since all was checked: where some were taken, it is a policy of the cluster.
+            is_final = isinstance(error, InvalidError) and not observed.trials
+            self._hold(key, Refusal(clean(str(error)), invalid=is_final))
             raise ChildRefusedError(str(error)) from error
         self._take(pipeline)
+        self._held.pop(key, None)
         self._store.tell_sweep(key, None)
+
+    def _hold(self, key: Key, refusal: Refusal) -> None:
+        """Note why a trial was refused, to be told at once, and create none for a while."""
+        _, before = self._held.get(key, (0.0, _FIRST_HOLD / 2))
+        delay = min(2 * before, _LONGEST_HOLD)
+        self._held[key] = _now() + delay, delay
+        self._store.tell_sweep(key, refusal)
+        self._queue.add_after(key, 0.0)
+
+    def _may_begin(self, key: Key, observed: ObservedSweep) -> bool:
+        """Return whether it is time to create trials: a refusal is not asked for again and again."""
+        until, _ = self._held.get(key, (0.0, 0.0))
+        if observed.refusal is None or _now() >= until:
+            return True
+        self._queue.add_after(key, until - _now())
+        return False
 
     def _take(self, pipeline: Any) -> None:
         """Keep a trial as it was written; the watch will tell nothing new of it, so that it is looked at at once."""
@@ -143,8 +165,16 @@ class Sweeper:
         self._pipelines.add(Key(pipeline["metadata"]["namespace"], pipeline["metadata"]["name"]))
 
 
-def _next_trial(observed: ObservedSweep, index: int) -> dict[str, Any]:
-    """Return the pipeline of a trial, with parameters that are chosen by what is known of the others."""
+def _next_trial(observed: ObservedSweep, index: int) -> dict[str, Any] | None:
+    """Return the pipeline of a trial, with parameters that are chosen by what is known of the others.
+
+    None where it is to confirm a trial that is gone.
+    """
     sweep = sweep_in(observed.sweep)
     trials = [trial for _, trial in trials_of(observed.sweep, sweep, observed.trials)]
-    return build(observed.sweep, sweep, index, suggest(sweep, index, trials))
+    values = suggest(sweep, index, trials)
+    return None if values is None else build(observed.sweep, sweep, index, values)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

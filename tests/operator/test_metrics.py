@@ -180,7 +180,7 @@ def test_the_names_of_the_operators_own_series_are_these():
             return True
 
     async def main():
-        Health(WorkQueue(), None, Elector(), metrics, [])
+        Health(WorkQueue(), WorkQueue(), None, Elector(), metrics, [])
         await asyncio.sleep(0)
         return metrics.text()
 

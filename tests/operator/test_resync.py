@@ -38,7 +38,7 @@ class Lists:
 async def running(lists, namespaces=(None,), store=None):
     """List everything every ten minutes, once the first is done."""
     store, queue = store or Store(), WorkQueue()
-    resync = Resync(store, queue, lists, namespaces, 600)
+    resync = Resync(store, queue, WorkQueue(), lists, namespaces, 600)
     task = asyncio.create_task(resync.run())
     await asyncio.wait_for(resync.synced.wait(), 60)
     try:
@@ -161,7 +161,7 @@ def test_a_watch_that_was_opened_anew_brings_a_sweep_at_once_and_is_no_fault():
 def test_before_the_first_listing_nothing_has_to_be_swept_again():
     async def main():
         lists = Lists()
-        resync = Resync(Store(), WorkQueue(), lists, (None,), 600)
+        resync = Resync(Store(), WorkQueue(), WorkQueue(), lists, (None,), 600)
         resync.arm()
         task = asyncio.create_task(resync.run())
         await asyncio.sleep(100)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -66,6 +67,9 @@ def test_the_first_trials_that_fail_alike_end_it_at_once():
     assert decide(sweep, other).failure == ""
     assert decide(sweep, [*alike[:2], trial(2, State.COMPLETE, [1])]).failure == ""
     assert decide(sweep, [*alike, trial(3, State.COMPLETE, [1])]).failure == "", "it is not the code, then"
+    waiting = [trial(index) for index in range(3)]
+    others = [trial(index, State.FAILED, message=f"why {index}") for index in range(3, 6)]
+    assert decide(sweep, [*waiting, *others]).failure == "", "the first three have not failed"
     diverged = [trial(index, State.FAILED, [math.nan], "never a finite number") for index in range(3)]
     assert decide(sweep, diverged).failure == "", "those are the parameters"
 
@@ -200,18 +204,21 @@ def test_a_sweep_that_begins_anew_at_any_time_has_the_same_trials(algorithm):
 
 def with_confirmations(trials, **outcomes):
     """Return trials and the confirmations of them, ``c1003=[0.5]``."""
-    return [
-        *trials,
-        *(
-            trial(int(name[1:]), State.COMPLETE if values else State.RUNNING, values)
-            for name, values in outcomes.items()
-        ),
-    ]
+    found = list(trials)
+    for name, values in outcomes.items():
+        index = int(name[1:])
+        of = next(each for each in trials if each.index == index % 1000)
+        again = trial(index, State.COMPLETE if values else State.RUNNING, values)
+        found.append(replace(again, parameters=of.parameters))
+    return found
 
 
 def test_the_best_are_trained_once_more_when_all_have_ended():
     sweep = made(trials=4, parallel=2, confirm={"top": 2, "seeds": 2})
-    done = [trial(index, State.COMPLETE, [value]) for index, value in enumerate([3, 1, 2, 9])]
+    values = suggest(sweep, 0, [])
+    done = [
+        replace(trial(index, State.COMPLETE, [value]), parameters=values) for index, value in enumerate([3, 1, 2, 9])
+    ]
     assert decide(sweep, [*done[:3], trial(3)]).start == (), "one still runs"
     assert decide(sweep, done).start == (1001, 1002), "the best two, each with the first of its seeds"
     assert not decide(sweep, done).is_finished
@@ -220,6 +227,9 @@ def test_the_best_are_trained_once_more_when_all_have_ended():
     every = with_confirmations(done, c1001=[1.5], c1002=[1.1], c2001=[1.7], c2002=[1.3])
     assert decide(sweep, every).is_finished
     assert best_of(every, sweep.objective).index == 2, "it was the second, and is the best on average"
+    other = [replace(each, parameters={}) if each.index == 2002 else each for each in every]
+    other = [replace(each, parameters={}) if each.index == 1002 else each for each in other]
+    assert best_of(other, sweep.objective).index == 1, "they are of an earlier trial 2, which was deleted"
     assert decide(made(trials=5, parallel=2, confirm={"top": 2, "seeds": 2}), every).start == (4,), (
         "one more was asked for"
     )
@@ -243,6 +253,12 @@ def test_a_confirmation_has_the_parameters_of_what_it_confirms_and_other_seeds()
     assert again["train"]["seed"] == first["train"].get("seed", 0) + 2
     assert again["loader"]["shuffle"]["seed"] == first["loader"]["shuffle"]["seed"] + 2
     assert again["train"]["parameters"] == first["train"]["parameters"]
+    assert suggest(sweep, 2005, known) is None, "there is no trial 5"
+    seeded = made(
+        parameters=[{"name": "seed", "path": "spec.train.seed", "int": {"min": 0, "max": 9}}],
+        confirm={"top": 1, "seeds": 1},
+    )
+    assert seeded.pipeline_of(1003, {"seed": 3})["spec"]["train"]["seed"] == 4
     asked = made(algorithm={"type": "TPE"})
     assert suggest(asked, 5, known) == suggest(
         asked, 5, [*known, Trial(1000, values, State.COMPLETE, ((1, 9.0),), 100)]

@@ -119,7 +119,7 @@ WRONG = {
                 {"name": "b", "path": "spec.train.steps", "int": {"min": 1, "max": 2}},
             ]
         },
-        "spec.parameters: the first of all together are not possible: a has no effect, since another parameter takes",
+        'spec.parameters: {"a": 1, "b": 1} is not possible: a has no effect, since another parameter takes its field away',
     ),
     "further apart than a number": (
         parameter(float={"min": "-1e308", "max": "1e308"}),
@@ -195,3 +195,15 @@ def test_a_pipeline_is_no_sweep(tmp_path):
 def test_the_examples_are_sweeps(file):
     sweep = manifest.parse_sweep(manifest.read_sweep(file))
     assert sweep.trials == 8
+
+
+def test_ends_that_cannot_be_together_are_told_before_the_first_trial(document):
+    engine = {"name": "engine", "path": "spec.loader.engine", "choice": {"values": ["Classic", "Feed"]}}
+    shuffle = {"name": "mode", "path": "spec.loader.shuffle.mode", "choice": {"values": ["Full", "Block"]}}
+    with pytest.raises(
+        ManifestError, match=r'spec.parameters: {"engine": "Classic", "mode": "Block"} is not possible: '
+    ):
+        manifest.parse_sweep(document(parameters=[engine, shuffle]))
+    largest = {"spec": {"loader": {"shuffle": {"seed": 9007199254740991}}}}
+    with pytest.raises(ManifestError, match=r"spec\.confirm: a confirmation is not possible: "):
+        manifest.parse_sweep(document(confirm={"top": 1, "seeds": 1}, template=largest))

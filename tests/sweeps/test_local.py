@@ -156,7 +156,7 @@ def test_users_faults_are_told_apart_from_bad_parameters(sweep_in):
     done = sweep_in.run("--parallel", "1")
     assert done.returncode == 70
     assert "feedline: the first 3 trials failed alike: ValueError: three is too many" in done.stderr
-    assert "lr-search-0* and so on, run again with --resume" in done.stderr
+    assert "lr-search-NUMBER.yaml is deleted runs again with --resume" in done.stderr
     assert sorted(sweep_in.show()) == [0, 1, 2]
 
 

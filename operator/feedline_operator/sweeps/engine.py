@@ -35,6 +35,8 @@ def reconcile_sweep(observed: ObservedSweep, now: datetime) -> SweepPlan:
     try:
         sweep = sweep_in(document)
     except ManifestError as error:
+        if is_over(document):
+            return _gone_in_time(document, document.get("status", {}), (), now)
         return _plan(document, [], None, Standing("False", "InvalidSpec", "; ".join(error.problems)), now)
     trials = trials_of(document, sweep, observed.trials)
     if is_over(document):
@@ -52,10 +54,10 @@ def _decide(
     if refusal is not None and refusal.invalid:
         return Standing("False", "InvalidSpec", refusal.message), (), ()
     if (stop := spec.get("stop")) is not None:
-        return status.stopping(stop.get("message", ""), len(unfinished)), _stops(spec, unfinished), ()
+        return status.stopping(stop.get("message", ""), len(unfinished)), _ends(spec, unfinished), ()
     decision = decide(sweep, [trial for _, trial in trials])
     if decision.failure:
-        return Standing("False", "TrialsFailed", decision.failure), _stops(spec, unfinished), ()
+        return Standing("False", "TrialsFailed", decision.failure), _ends(spec, unfinished), ()
     if decision.is_finished and not unfinished:
         return status.completed(sweep, trials), (), ()
     suspensions = list(_suspensions(unfinished, is_wanted=spec.get("suspend", False)))
@@ -100,14 +102,20 @@ _READ: dict[tuple[str, int], Sweep | ManifestError] = {}
 def _after_the_end(document: Object, sweep: Sweep, trials: Trials, now: datetime) -> SweepPlan:
     """Let the trials that still run end, count them, and let the sweep go when its time is up."""
     new = status.compose(document, trials, sweep, None, now)
+    unfinished = [pipeline for pipeline, _ in trials if not is_over(pipeline)]
+    return _gone_in_time(document, new, tuple(_ends(document["spec"], unfinished)), now)
+
+
+def _gone_in_time(document: Object, new: Object, changes: tuple[ChangeTrial, ...], now: datetime) -> SweepPlan:
+    """Let a sweep go when its time is up."""
     seconds, ended = document["spec"].get("ttlSecondsAfterFinished"), times.parse(new.get("completionTime"))
     due = None if seconds is None or ended is None else times.after(ended, seconds)
-    unfinished = [pipeline for pipeline, _ in trials if not is_over(pipeline)]
+    is_due = due is not None and now >= due
     return SweepPlan(
         status=None if new == document.get("status", {}) else new,
-        changes=tuple(_stops(document["spec"], unfinished)),
-        again=due,
-        delete=due is not None and now >= due,
+        changes=changes,
+        again=None if is_due else due,
+        delete=is_due,
     )
 
 
@@ -137,10 +145,10 @@ def _plan(
     )
 
 
-def _stops(spec: Object, pipelines: Sequence[Object]) -> list[ChangeTrial]:
-    """Return what ends the trials of a sweep that has ended, unless they are to continue."""
+def _ends(spec: Object, pipelines: Sequence[Object]) -> list[ChangeTrial]:
+    """Return what ends the trials of a sweep that has ended, or has them continue, the suspended ones too."""
     if spec.get("onFinish") == "Continue":
-        return []
+        return list(_suspensions(pipelines, is_wanted=spec.get("suspend", False)))
     return [_stop(pipeline, _ENDED) for pipeline in pipelines if "stop" not in pipeline["spec"]]
 
 

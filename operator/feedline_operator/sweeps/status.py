@@ -125,7 +125,8 @@ def _result(sweep: Sweep, trial: Trial, again: Confirmed | None) -> dict[str, An
     if again is not None:
         told |= {"mean": repr(again.mean), "confirmations": again.count}
         told |= {"deviation": repr(again.deviation)} if again.count > 1 else {}
-    return {**told, "parameters": {name: _text(value) for name, value in trial.parameters.items()}}
+    names = [each.name for each in sweep.parameters if each.name in trial.parameters]
+    return {**told, "parameters": {name: _text(trial.parameters[name])[:_MAX_MESSAGE] for name in names}}
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from feedline.cli import options
 from feedline.manifest import Numbers, Sweep
-from feedline.overview import Entry, Overview, page
+from feedline.overview import Entry, Overview, number, page
 from feedline.sweeps import Trial, confirmed, ranked
 
 Reports = Mapping[int, Mapping[str, Any]]
@@ -49,7 +49,7 @@ def _entry(sweep: Sweep, trial: Trial, trials: Sequence[Trial], report: Mapping[
 
 def measured(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a report says of the speed and of waiting for data, as an `Entry` takes it."""
-    verdict = report.get("verdict", {})
+    verdict = report.get("verdict") or {}
     return {
         "samples_per_second": report.get("samplesPerSecond"),
         "wait_permille": report.get("waitPermille"),
@@ -92,7 +92,7 @@ def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
         shown.add_column(Text(heading), no_wrap=heading in ("training", "state"))
     for entry in overview.entries:
         given = [value(entry.parameters.get(name)) for name in names]
-        best = "" if entry.value is None else f"{entry.value:.5g}"
+        best = "" if entry.value is None else number(entry.value)
         shown.add_row(*map(Text, [entry.name, entry.state.lower(), best, *given, *_speed(entry)[: len(speed)]]))
     return shown
 
@@ -101,7 +101,7 @@ def value(given: Any) -> str:
     """Return a parameter for people."""
     if given is None:
         return ""
-    return f"{given:.4g}" if isinstance(given, float) else str(given)
+    return number(given) if isinstance(given, float) else str(given)
 
 
 def _speed(entry: Entry) -> tuple[str, str]:

@@ -4,7 +4,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from feedline import manifest
 from feedline.cli.overviews import measured, show, write_page
 from feedline.contract import FATAL_EXIT_CODES, ExitCode
-from feedline.errors import InputMissingError, UsageError
+from feedline.errors import FeedlineError, InputMissingError, UsageError
 from feedline.overview import Entry, Overview
 
 _PIPELINE = "pipeline.yaml"
@@ -39,17 +40,19 @@ def runs(
 
     Exit codes: 0 shown, 64 nothing to compare by, 66 there is no run.
     """
-    found = [each for folder in folders for each in _runs_in(folder)]
-    documents = {folder: manifest.read(folder / _PIPELINE) for folder in found}
+    documents = dict(_readable(each for folder in folders for each in _runs_in(folder)))
+    found = list(documents)
     objective = _objective(list(documents.values()), value, minimize=minimize)
     given = _differences(documents)
     shared = Path(os.path.commonpath([folder.parent for folder in found]))
     entries = [
         _entry(str(folder.relative_to(shared)), folder, given[folder], documents[folder], objective) for folder in found
     ]
+    if objective is not None and not any(entry.curve for entry in entries):
+        raise UsageError(f"{objective.value} was reported by none of these runs; {_reported(found)}")
     entries.sort(key=lambda entry: _rank(entry, objective))
     overview = Overview(
-        title=", ".join(str(folder) for folder in folders),
+        title=f"Runs in {', '.join(str(folder) for folder in folders)}",
         value=objective.value if objective else "",
         is_maximized=objective.is_maximized if objective else True,
         entries=entries,
@@ -59,32 +62,52 @@ def runs(
     if as_json:
         typer.echo(json.dumps([_as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
         return
-    show(overview, f"{len(entries)} runs")
+    better = f", {'more' if objective.is_maximized else 'less'} of {objective.value} is better" if objective else ""
+    show(overview, f"{len(entries)} runs{better}")
     if html is not None:
         typer.echo(f"page: {html}")
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    if (folder / _PIPELINE).is_file():
-        return [folder]
-    found = sorted(each.parent for each in folder.glob(f"*/{_PIPELINE}"))
+    from feedline.training import run_of
+
+    candidates = [folder, *sorted(folder.glob("*/"))]
+    found = [each.absolute() for each in candidates if (each / _PIPELINE).is_file() and run_of(each) is not None]
     if not found:
         raise InputMissingError(f"{folder}: is no run, nor has it any: name what feedline run --output made")
     return found
 
 
+def _readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each run with its manifest; one whose manifest was damaged is told of and left out."""
+    for folder in folders:
+        try:
+            yield folder, manifest.read(folder / _PIPELINE)
+        except FeedlineError as error:
+            sys.stderr.write(f"feedline: {error}; left out\n")
+
+
 def _objective(
     documents: Sequence[Mapping[str, Any]], value: str | None, *, minimize: bool
 ) -> manifest.Objective | None:
-    if value is not None:
-        return manifest.Objective(value, not minimize)
     told = {json.dumps(document["spec"].get("objective"), sort_keys=True) for document in documents}
-    if len(told) > 1:
+    common = json.loads(told.pop()) if len(told) == 1 else None
+    if value is not None:
+        if not minimize and common is not None and common["value"] == value:
+            return manifest.Objective(value, common["goal"] == "Maximize")
+        return manifest.Objective(value, not minimize)
+    if common is None and told:
         raise UsageError("these runs have other objectives: say by --value NAME what to compare")
-    objective = json.loads(told.pop())
-    if objective is None:
-        return None
-    return manifest.Objective(objective["value"], objective["goal"] == "Maximize")
+    if minimize:
+        raise UsageError("--minimize: say by --value NAME of what less is better")
+    return None if common is None else manifest.Objective(common["value"], common["goal"] == "Maximize")
+
+
+def _reported(folders: Sequence[Path]) -> str:
+    from feedline.training import report_in
+
+    names = sorted({name for folder in folders for name in (report_in(folder) or {}).get("values", {})})
+    return f"reported was {', '.join(names)}" if names else "none reported anything"
 
 
 def _differences(documents: Mapping[Path, Mapping[str, Any]]) -> dict[Path, dict[str, Any]]:
@@ -135,7 +158,7 @@ def _entry(
     curve = [] if objective is None else _curve(folder / HISTORY, objective.value, batch)
     values = [value for _, value in curve if math.isfinite(value)]
     best = max(values, key=objective.merit, default=None) if objective is not None else None
-    message = "" if code == 0 else str(report.get("message", ""))
+    message = "" if code == ExitCode.OK else str(report.get("message", ""))
     return Entry(name, state, given, best, curve, message=message, **measured(report))
 
 

@@ -73,8 +73,8 @@ def run(
     typer.echo(f"sweep: {folder}")
     if decision.failure:
         sys.stderr.write(
-            f"feedline: {decision.failure}\nfeedline: trials whose files are deleted, {folder}/{sweep.name}-0* and so "
-            "on, run again with --resume\n"
+            f"feedline: {decision.failure}\nfeedline: a trial whose {folder}/{sweep.name}-NUMBER.yaml is deleted runs "
+            "again with --resume\n"
         )
         raise typer.Exit(ExitCode.USER_ERROR)
 

@@ -4,6 +4,7 @@ Importing torch takes seconds of a core, and a sweep has many trials: they are f
 it. TensorFlow is not forked, which has threads of its own.
 """
 
+import atexit
 import contextlib
 import importlib
 import multiprocessing
@@ -67,7 +68,11 @@ class Starter:
         """Start `feedline run` with these arguments."""
         variables = {**os.environ, **self._variables}
         context = forking(_PRELOADED) if self._may_fork else None
-        return _Spawned(arguments, log, variables) if context is None else _Forked(context, arguments, log, variables)
+        if context is not None:
+            # Where what they are forked from has ended, a process of its own tells why it cannot be.
+            with contextlib.suppress(EOFError, OSError):
+                return _Forked(context, arguments, log, variables)
+        return _Spawned(arguments, log, variables)
 
 
 class _Spawned:
@@ -130,4 +135,9 @@ def _be_trial(arguments: Sequence[str], log: str, variables: Mapping[str, str], 
     multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["feedline", "run", *arguments]
-    importlib.import_module(_COMMANDS).main()
+    atexit._clear()  # noqa: SLF001 - what others have registered
+    try:
+        importlib.import_module(_COMMANDS).main()
+    finally:
+        # multiprocessing leaves these out: files of trackers that are yet to be written, temporary folders.
+        atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way

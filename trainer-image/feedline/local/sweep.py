@@ -146,6 +146,8 @@ class LocalSweep:
         if run_of(self._file(index)) is not None:
             make_fresh(self._file(index))
         values = suggest(self.sweep, index, trials)
+        if values is None:
+            return
         write_text(self._file(index, ".yaml"), to_yaml(self.sweep.pipeline_of(index, values)))
         self._attempts.pop(index, None)
         self._start(index)

@@ -3,10 +3,11 @@
 import copy
 import functools
 import importlib.resources
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -19,6 +20,7 @@ from feedline.manifest.reading import ManifestError, parse, read_kind
 
 _SCHEMA_FILE: Final = "trainingsweeps.yaml"
 _MOST_POINTS: Final = 1000
+_MOST_CORNERS: Final = 64
 CONFIRMATION: Final = 1000
 """A confirmation of trial 3 is trial 1003, the next one 2003."""
 _SAME_FOR_ALL: Final = (
@@ -119,11 +121,11 @@ class Sweep:
             PARAMETERS_ANNOTATION: json.dumps(dict(values)),
         }
         pipeline["spec"]["objective"] = self.document["spec"]["objective"]
-        if (round_ := index // CONFIRMATION) > 0:
-            _reseed(pipeline["spec"], round_)
         for parameter in self.parameters:
             if parameter.name in values:
                 assign(pipeline, parameter.path, values[parameter.name], f"spec.parameters.{parameter.name}")
+        if (round_ := index // CONFIRMATION) > 0:
+            _reseed(pipeline["spec"], round_)
         return pipeline
 
     def point(self, index: int) -> dict[str, Parameter]:
@@ -295,7 +297,7 @@ def _size_problems(sweep: Sweep) -> Iterator[str]:
 
 
 def _trial_problems(sweep: Sweep) -> list[str]:
-    """Check the template by itself, each end of each parameter, and all least and all largest ones together."""
+    """Check the template by itself, each end of each parameter, and ends of all of them together."""
     problems = [f"spec.template.{problem}" for problem in _problems_of(sweep, {})]
     if problems:
         return problems
@@ -303,17 +305,34 @@ def _trial_problems(sweep: Sweep) -> list[str]:
         for value in _ends(parameter.space):
             said = f"spec.parameters.{parameter.name}: {json.dumps(value)} is not possible"
             problems += [f"{said}: {problem}" for problem in _problems_of(sweep, {parameter.name: value})]
-    for end, called in ((0, "first"), (-1, "last")):
-        if not problems:
-            corner = {parameter.name: _ends(parameter.space)[end] for parameter in sweep.parameters}
-            told = _problems_of(sweep, corner)
-            problems += [f"spec.parameters: the {called} of all together are not possible: {each}" for each in told]
+    if not problems:
+        problems = [
+            f"spec.parameters: {json.dumps(corner)} is not possible: {each}"
+            for corner in _corners(sweep)
+            for each in _problems_of(sweep, corner)
+        ][:2]  # which show what it is
+    if not problems and sweep.confirm is not None:
+        again = _problems_of(sweep, {}, index=sweep.confirm.seeds * CONFIRMATION)
+        problems = [f"spec.confirm: a confirmation is not possible: {each}" for each in again]
     return problems
 
 
-def _problems_of(sweep: Sweep, values: Mapping[str, Parameter]) -> list[str]:
+def _corners(sweep: Sweep) -> Iterator[dict[str, Parameter]]:
+    """Yield combinations of the ends of all parameters: all of them, or as many as can be checked in a second."""
+    names, ends = [each.name for each in sweep.parameters], [_ends(each.space) for each in sweep.parameters]
+    every: Iterable[tuple[Parameter, ...]] = itertools.product(*ends)
+    if (count := math.prod(map(len, ends))) > _MOST_CORNERS:
+        # Spread over all of them, the first and the last among them.
+        every = (
+            tuple(each[place // math.prod(map(len, ends[n + 1 :])) % len(each)] for n, each in enumerate(ends))
+            for place in (number * (count - 1) // (_MOST_CORNERS - 1) for number in range(_MOST_CORNERS))
+        )
+    yield from (dict(zip(names, corner, strict=True)) for corner in every)
+
+
+def _problems_of(sweep: Sweep, values: Mapping[str, Parameter], index: int = 0) -> list[str]:
     try:
-        pipeline = sweep.pipeline_of(0, values)
+        pipeline = sweep.pipeline_of(index, values)
         for parameter in sweep.parameters:
             if parameter.name in values and value_at(pipeline, parameter.path) != values[parameter.name]:
                 return [f"{parameter.name} has no effect, since another parameter takes its field away"]

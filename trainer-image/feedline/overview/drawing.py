@@ -15,6 +15,8 @@ _OUTLIERS = 0.05
 """The share of points, the worst ones, that need not be seen whole: one that diverged would make all others flat."""
 
 _MOST, _LEAST = 1e150, 1e-150
+_WHOLE_FROM, _WHOLE_TO = 1e4, 1e15
+"""Between these, a number is written out and not in powers of ten."""
 _LEAST_SHARE = 1e-9
 """Numbers that differ by less than this share of theirs are drawn as equal."""
 
@@ -55,7 +57,7 @@ def parallel(overview: Overview) -> str:
     axes.append(_number_axis([entry.value or 0.0 for _, entry in shown], is_log=False))
     parts = []
     for number, entry in reversed(shown):
-        given = [entry.parameters.get(name) for name in names]
+        given = [_known(entry, name) for name in names]
         line = _path(
             (x, place(value))
             for x, (place, _), value in zip(across, axes, [*given, entry.value], strict=True)
@@ -83,7 +85,9 @@ def bars(shares: dict[str, float]) -> str:
 
 def number(value: float | None) -> str:
     """Return a number for people."""
-    return "" if value is None else f"{value:.5g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if _WHOLE_FROM <= abs(value) < _WHOLE_TO else f"{value:.5g}"
 
 
 def text(value: Parameter) -> str:
@@ -91,6 +95,12 @@ def text(value: Parameter) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return number(value) if isinstance(value, float) else str(value)
+
+
+def _known(entry: Entry, name: str) -> Parameter | None:
+    """Return a parameter; None where it has none, or what is no number."""
+    value = entry.parameters.get(name)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finite(entry: Entry) -> list[tuple[int, float]]:
@@ -103,7 +113,8 @@ def _told(overview: Overview, entry: Entry) -> str:
 
 
 def _line(number: int, entry: Entry, path: str, told: str) -> str:
-    kind = "best" if number == 0 else entry.state.lower()
+    is_best = number == 0 and entry.state == "Complete" and entry.value is not None
+    kind = "best" if is_best else entry.state.lower()
     return f'<path class="line {escape(kind)}" data-row="{number}" d="{path}"><title>{escape(told)}</title></path>'
 
 
@@ -122,7 +133,7 @@ def _axis(across: Scale, up: Scale, rows: tuple[float, float], values: tuple[flo
         y = up(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{number(value)}</text>')
-    for value in _ticks(*rows):
+    for value in _ticks(*rows, least=1):
         told = f"{value:,.0f}"
         parts.append(
             f'<text class="tick" x="{across(value):.0f}" y="{_HEIGHT - 18}" text-anchor="middle">{told}</text>'
@@ -134,12 +145,14 @@ def _axis(across: Scale, up: Scale, rows: tuple[float, float], values: tuple[flo
 def _parameter_axis(
     overview: Overview, name: str, entries: Sequence[Entry]
 ) -> tuple[Callable[[Parameter], float], list[tuple[float, str]]]:
-    given = [entry.parameters[name] for entry in entries if name in entry.parameters]
+    given = [value for entry in entries if (value := _known(entry, name)) is not None]
     if given and all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
-        return _number_axis([float(value) for value in given], is_log=name in overview.logarithmic)
-    kinds = list(dict.fromkeys(map(text, given)))
-    places = {kind: _AXES_TOP + (_HEIGHT - _TOP - _AXES_TOP) * (n + 0.5) / len(kinds) for n, kind in enumerate(kinds)}
-    return (lambda value: places[text(value)]), [(places[kind], kind) for kind in kinds]
+        return _number_axis([_drawable(value) for value in given], is_log=name in overview.logarithmic)
+    # By what it is besides, since true and "true" are two.
+    kinds = {(type(value), value): text(value) for value in given}
+    each = (_HEIGHT - _TOP - _AXES_TOP) / max(len(kinds), 1)
+    places = {kind: _AXES_TOP + each * (n + 0.5) for n, kind in enumerate(kinds)}
+    return (lambda value: places[type(value), value]), [(places[kind], told) for kind, told in kinds.items()]
 
 
 def _number_axis(
@@ -160,7 +173,7 @@ def _between(low: float, high: float, start: float, end: float) -> Scale:
 
 def _drawable(value: Parameter) -> float:
     """Return a number that can be reckoned with: of larger ones a difference would be infinite."""
-    return min(max(float(value), -_MOST), _MOST)
+    return float(min(max(value, -_MOST), _MOST))
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -172,8 +185,8 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    step = 10 ** math.floor(math.log10((high - low) / _TICKS))
+def _ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    step = max(10 ** math.floor(math.log10((high - low) / _TICKS)), least)
     step *= next(each for each in (1, 2, 5, 10) if each * step * (_TICKS + 1) >= high - low)
     return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 

@@ -16,9 +16,11 @@ document.querySelectorAll(".all button").forEach((button, column) => {
       const [a, b] = [key(one), key(other)];
       if (a === "" || b === "") return (a === "") - (b === "");
       const difference = Number(a) - Number(b);
-      return turn * (Number.isNaN(difference) ? a.localeCompare(b) : difference);
+      return turn * (Number.isNaN(difference) ? a.localeCompare(b, undefined, { numeric: true }) : difference);
     };
     body.append(...[...body.children].sort(compare));
+    for (const heading of document.querySelectorAll(".all th")) heading.removeAttribute("aria-sort");
+    button.parentElement.setAttribute("aria-sort", turn > 0 ? "ascending" : "descending");
     turn = -turn;
   });
 });

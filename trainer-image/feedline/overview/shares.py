@@ -11,6 +11,7 @@ from feedline.manifest import Parameter
 from feedline.overview.entry import Overview
 
 _GOOD = 0.25
+_MOST = 1e300
 _FEWEST = 12
 """Of fewer trainings, it says nothing."""
 
@@ -21,7 +22,7 @@ def importance(overview: Overview) -> dict[str, float]:
     That is so where trainings are few, parameters do not differ, or Optuna is not installed.
     """
     done = [each for each in overview.entries if each.state == "Complete" and each.value is not None]
-    done = [each for each in done if math.isfinite(each.value or 0.0)]
+    done = [each for each in done if all(map(_is_told, (each.value, *each.parameters.values())))]
     spaces = {
         name: values
         for name in overview.parameters
@@ -51,6 +52,10 @@ def importance(overview: Overview) -> dict[str, float]:
         found: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
         return {name: share for name, share in found.items() if math.isfinite(share)}
     return {}
+
+
+def _is_told(value: Parameter | None) -> bool:
+    return not isinstance(value, int | float) or (-_MOST < value < _MOST)
 
 
 def _key(value: Parameter) -> float | str:

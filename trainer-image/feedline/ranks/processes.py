@@ -27,6 +27,7 @@ from feedline.ranks.meeting import Meeting
 _KILL_SECONDS: Final = 5
 # A signal that comes just before a wait is heard after it.
 _LOOK_SECONDS: Final = 0.1
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
 _PR_SET_NAME: Final = 15  # of linux/prctl.h
 
 
@@ -57,11 +58,15 @@ def forking(modules: Sequence[str]) -> Any:
     forkserver.set_forkserver_preload(["feedline.ranks.server", *modules])
     # Ctrl-C is for all processes of a terminal, and this one would not outlive it before it ignores it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    safe = os.environ.get(_SAFE_PATH)
+    # Or a file of the current folder would come before a module of the standard library that bears its name.
+    os.environ[_SAFE_PATH] = "1"
     try:
         forkserver.ensure_running()
     except OSError:  # the path of its socket is too long
         return None
     finally:
+        os.environ.pop(_SAFE_PATH) if safe is None else os.environ.update({_SAFE_PATH: safe})
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return multiprocessing.get_context("forkserver")
 

@@ -84,10 +84,10 @@ def _stops(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[Stop]:
 
 
 def _failure(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    failed = [each for each in trials if each.state == State.FAILED]
-    messages = {each.message for each in trials[:_ALIKE]}
-    if len(failed) >= _ALIKE and len(messages) == 1 and not any(each.curve for each in trials):
-        return f"the first {_ALIKE} trials failed alike: {messages.pop()}"
+    failed, first = [each for each in trials if each.state == State.FAILED], trials[:_ALIKE]
+    alike = len({each.message for each in first}) == 1 and all(each.state == State.FAILED for each in first)
+    if len(first) == _ALIKE and alike and not any(each.curve for each in trials):
+        return f"the first {_ALIKE} trials failed alike: {first[0].message}"
     if len(failed) > sweep.max_failed:
         return (
             f"{len(failed)} trials failed, and spec.maxFailed is {sweep.max_failed}; the last one, "

@@ -55,7 +55,7 @@ def _parameters(pipeline: Object) -> dict[str, Parameter]:
 def _read_parameters(text: str) -> dict[str, Parameter]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -7,7 +7,7 @@ too: of survivors alone the bar would rise with each that is ended.
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from feedline.manifest import Objective, Pruning
 from feedline.sweeps.trials import State, Trial
@@ -53,21 +53,16 @@ def _not_among_best(own: float, merits: Sequence[float], pruning: Pruning) -> st
 
 def _last_border(reached: int, rows_of_epoch: int, pruning: Pruning) -> tuple[int, int] | None:
     """Return the last border at or before some rows, in rows and in epochs; None before the first."""
-    if not rows_of_epoch:
+    epochs = reached // rows_of_epoch if rows_of_epoch else 0
+    if epochs < pruning.warmup:
         return None
-    found = None
-    for epochs in _borders(pruning):
-        if epochs * rows_of_epoch > reached:
-            return found
-        found = epochs * rows_of_epoch, epochs
-    return found
-
-
-def _borders(pruning: Pruning) -> Iterator[int]:
-    border = pruning.warmup
-    while True:
-        yield border
-        border = border + pruning.interval if pruning.rule == "Median" else border * pruning.reduction_factor
+    if pruning.rule == "Median":
+        border = epochs - (epochs - pruning.warmup) % pruning.interval
+    else:
+        border = pruning.warmup
+        while border * pruning.reduction_factor <= epochs:
+            border *= pruning.reduction_factor
+    return border * rows_of_epoch, border
 
 
 def _shown(merit: float, objective: Objective) -> str:

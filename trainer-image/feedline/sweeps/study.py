@@ -7,7 +7,7 @@ from typing import Any
 from feedline.errors import UsageError
 from feedline.manifest import Choice, Numbers, Parameter, Sweep
 from feedline.sweeps.suggestions import optuna_for
-from feedline.sweeps.trials import State, Trial
+from feedline.sweeps.trials import Confirmed, State, Trial, confirmed, is_confirmation, is_of
 
 
 def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
@@ -24,6 +24,9 @@ def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
     import sqlalchemy
 
     space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
+    # Confirmations were not chosen, and what somebody wrote over is none of the study's values.
+    searching = [each for each in trials if not is_confirmation(each.index) and is_of(sweep, each.parameters)]
+    told = [_trial(optuna, sweep, each, confirmed(each, trials, sweep.objective), space) for each in searching]
     try:
         study = optuna.create_study(
             study_name=sweep.name,
@@ -33,25 +36,28 @@ def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
     except optuna.exceptions.DuplicatedStudyError:
         raise UsageError(f"--optuna {storage}: has a study {sweep.name} already; name another file") from None
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError) as error:
-        told = " ".join(str(error).split())[:300]
-        raise UsageError(f"--optuna {storage}: cannot be written ({told}); name a file as sqlite:///FILE.db") from None
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(f"--optuna {storage}: cannot be written ({said}); name a file as sqlite:///FILE.db") from None
     study.set_user_attr("objective", sweep.objective.value)
-    study.add_trials([_trial(optuna, sweep, trial, space) for trial in trials])
+    study.add_trials(told)
 
 
-def _trial(optuna: Any, sweep: Sweep, trial: Trial, space: dict[str, Any]) -> Any:
+def _trial(optuna: Any, sweep: Sweep, trial: Trial, again: Confirmed | None, space: dict[str, Any]) -> Any:
     states, best = optuna.trial.TrialState, trial.best(sweep.objective)
     known = {State.COMPLETE: states.COMPLETE, State.PRUNED: states.PRUNED, State.RUNNING: states.RUNNING}
     state = known.get(trial.state, states.FAIL)
     if state == states.COMPLETE and best is None:
         state = states.FAIL
-    told = {each.name: trial.parameters[each.name] for each in sweep.parameters if each.name in trial.parameters}
+    told = {each.name: trial.parameters[each.name] for each in sweep.parameters}
+    known_more: dict[str, Any] = {"why": trial.message} if trial.message else {}
+    if again is not None:
+        known_more |= {"confirmations": again.count, "mean": again.mean, "deviation": again.deviation}
     return optuna.trial.create_trial(
         params={name: _shown(sweep, name, value) for name, value in told.items()},
-        distributions={name: space[name] for name in told},
+        distributions=space,
         value=best if state == states.COMPLETE else None,
         intermediate_values={rows: value for rows, value in trial.curve if math.isfinite(value)},
-        user_attrs={"trial": f"{sweep.name}-{trial.index}", **({"why": trial.message} if trial.message else {})},
+        user_attrs={"trial": f"{sweep.name}-{trial.index}", **known_more},
         state=state,
     )
 

@@ -7,12 +7,12 @@ in another process, with the same trials, gets the same answer.
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from feedline.errors import EnvironmentInvalidError
 from feedline.manifest import Choice, Numbers, Parameter, Sweep
-from feedline.sweeps.trials import State, Trial, confirmed_by, is_confirmation
+from feedline.sweeps.trials import State, Trial, confirmed_by, is_confirmation, is_of
 
 _FIRST_BY_CHANCE = 10
 _MOST_POINTS = 64
@@ -20,8 +20,10 @@ _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)
 _FINEST = 1e-9
 
 
-def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter]:
-    """Return the parameters of trial `index`; `trials` are all others, that which it confirms among them.
+def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Parameter] | None:
+    """Return the parameters of trial `index`; `trials` are all others.
+
+    None where it is to confirm one that is not there.
 
     Raises
     ------
@@ -29,7 +31,8 @@ def suggest(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Para
         Optuna is not installed, and TPE takes it.
     """
     if is_confirmation(index):
-        return dict(next(each.parameters for each in trials if each.index == confirmed_by(index)))
+        found = (each.parameters for each in trials if each.index == confirmed_by(index))
+        return next((dict(values) for values in found if is_of(sweep, values)), None)
     if sweep.algorithm == "Grid":
         return sweep.point(index)
     if sweep.algorithm == "TPE":
@@ -47,24 +50,11 @@ def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Param
     sampler = optuna.samplers.TPESampler(seed=_seed(sweep, index), n_startup_trials=_FIRST_BY_CHANCE)
     study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
     space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
-    searching = [each for each in trials if not is_confirmation(each.index) and _is_of(sweep, each.parameters)]
+    searching = [each for each in trials if not is_confirmation(each.index) and is_of(sweep, each.parameters)]
     known = sorted(searching, key=lambda each: each.index)
     study.add_trials([_told(optuna, sweep, trial, space) for trial in known])
     asked = study.ask(space).params
     return {each.name: _value(each.space, asked[each.name]) for each in sweep.parameters}
-
-
-def _is_of(sweep: Sweep, values: Mapping[str, Parameter]) -> bool:
-    """Return whether values are those of a trial of this sweep: somebody may have changed what is said of one."""
-    return all(each.name in values and _is_in(each.space, values[each.name]) for each in sweep.parameters)
-
-
-def _is_in(space: Numbers | Choice, value: Parameter) -> bool:
-    if isinstance(space, Choice):
-        return any(each == value and type(each) is type(value) for each in space.values)
-    if isinstance(value, bool) or not isinstance(value, int if space.is_whole else int | float):
-        return False
-    return space.least <= value <= space.most
 
 
 def _seed(sweep: Sweep, index: int) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from feedline.manifest import CONFIRMATION, Objective, Parameter, Sweep
+from feedline.manifest import CONFIRMATION, Choice, Numbers, Objective, Parameter, Sweep
+
+_BEYOND = 1e300
 
 
 class State(StrEnum):
@@ -45,8 +47,8 @@ class Trial:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """What was reported, but what is no number."""
-        return tuple(value for _, value in self.curve if math.isfinite(value))
+        """What was reported, but what is no number, or larger than one can reckon with."""
+        return tuple(value for _, value in self.curve if abs(value) < _BEYOND)
 
     def best(self, objective: Objective) -> float | None:
         """Return the best value that was reported; None before the first."""
@@ -80,7 +82,8 @@ def confirmations(sweep: Sweep, trials: Sequence[Trial]) -> Iterator[int]:
     """Yield the numbers of a sweep's confirmations, where all its trials have ended: first one of each, and so on."""
     if sweep.confirm is None:
         return
-    best = [each for each in ranked(trials, sweep.objective) if each.state == State.COMPLETE and each.values]
+    done = [each for each in trials if each.state == State.COMPLETE and each.values and is_of(sweep, each.parameters)]
+    best = [each for each in ranked(done, sweep.objective) if not is_confirmation(each.index)]
     for seed in range(1, sweep.confirm.seeds + 1):
         yield from (seed * CONFIRMATION + each.index for each in best[: sweep.confirm.top])
 
@@ -91,6 +94,8 @@ def confirmed(trial: Trial, trials: Iterable[Trial], objective: Objective) -> Co
         value
         for each in trials
         if is_confirmation(each.index) and confirmed_by(each.index) == trial.index and each.state == State.COMPLETE
+        # Or it is of an earlier trial of this number, which was deleted.
+        if each.parameters == trial.parameters
         if (value := each.best(objective)) is not None
     ]
     if not values:
@@ -120,3 +125,17 @@ def best_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
     """Return the best trial of those that came to their end, as `ranked` has it; None before any."""
     first = next(iter(ranked(trials, objective)), None)
     return first if first and first.state == State.COMPLETE and first.values else None
+
+
+def is_of(sweep: Sweep, values: Mapping[str, Parameter]) -> bool:
+    """Return whether values are those of a trial of this sweep: somebody may have changed what is said of one."""
+    return all(each.name in values and _is_in(each.space, values[each.name]) for each in sweep.parameters)
+
+
+def _is_in(space: Numbers | Choice, value: Parameter) -> bool:
+    if isinstance(space, Choice):
+        return any(each == value and type(each) is type(value) for each in space.values)
+    if isinstance(value, bool) or not isinstance(value, int if space.is_whole else int | float):
+        return False
+    is_on_step = not space.is_whole or (int(value) - int(space.least)) % (space.step or 1) == 0
+    return space.least <= value <= space.most and is_on_step
