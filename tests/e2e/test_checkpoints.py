@@ -175,7 +175,14 @@ def test_a_stop_and_a_deadline_keep_what_was_trained_and_a_namesake_begins_anew(
     told = json.dumps({"spec": {"stop": {"message": "good enough"}}})
     cluster.kubectl("patch", "tp", stopped, "-n", namespace, "--type=merge", "-p", told)
     found = eventually(
-        lambda: (each := pipeline(stopped))["conditions"]["Succeeded"]["status"] == "True" and each, "", 60
+        lambda: (
+            (each := pipeline(stopped))["conditions"]["Succeeded"]["status"] == "True"
+            # The pod's own word may come a moment later than its end.
+            and "report" in each["status"]
+            and each
+        ),
+        "it has stopped, and its report is there",
+        60,
     )
     succeeded = found["conditions"]["Succeeded"]
     assert (succeeded["reason"], succeeded["message"]) == ("Stopped", "Stopped by spec.stop: good enough")
