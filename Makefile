@@ -39,7 +39,8 @@ else
 endif
 	rm -rf $(demo_sweep)
 	.venv/bin/feedline sweep run examples/sweep/sweep.yaml --volume digits=$(demo_data) --output $(demo_sweep) --set spec.template.spec.backend=$(or $(BACKEND),pytorch)
-	.venv/bin/feedline sweep show $(demo_sweep) --html $(demo_sweep).html | tail -n 1
+	@.venv/bin/feedline sweep show $(demo_sweep) --html $(demo_sweep).html >/dev/null
+	@echo "page: $(demo_sweep).html"
 
 .PHONY: backend-is-known
 backend-is-known:

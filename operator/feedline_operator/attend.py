@@ -1,5 +1,6 @@
-"""Works on keys of a queue, one after the other; whatever goes wrong with one, comes back to it later."""
+"""Works on keys of a queue, several at once; whatever goes wrong with one, comes back to it later."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,10 @@ Result = Literal["success", "conflict", "refused", "error", "fault", "not_leadin
 
 
 async def attend(
-    queue: WorkQueue, reconcile: Callable[[Key], Awaitable[None]], reconciled: Callable[[str, float], None]
+    queue: WorkQueue,
+    reconcile: Callable[[Key], Awaitable[None]],
+    reconciled: Callable[[str, float], None],
+    workers: int,
 ) -> None:
     """Work on what a queue gives until cancelled.
 
@@ -32,7 +36,17 @@ async def attend(
         Looks at a key, and does what there is to do.
     reconciled
         Called with how each look ended and the seconds that it took.
+    workers
+        How many keys are worked on at once.
     """
+    async with asyncio.TaskGroup() as group:
+        for number in range(workers):
+            group.create_task(_work(queue, reconcile, reconciled), name=f"worker {number}")
+
+
+async def _work(
+    queue: WorkQueue, reconcile: Callable[[Key], Awaitable[None]], reconciled: Callable[[str, float], None]
+) -> None:
     while True:
         key = await queue.get()
         began = time.perf_counter()

@@ -81,10 +81,7 @@ class Sweeper:
         """Look at every sweep, then at those that change, until cancelled."""
         for sweep in self._store.sweeps():
             self._queue.add(Key(sweep["metadata"]["namespace"], sweep["metadata"]["name"]))
-        async with asyncio.TaskGroup() as group:
-            for number in range(count):
-                work = attend(self._queue, self._reconcile, self._metrics.reconciled)
-                group.create_task(work, name=f"sweeper {number}")
+        await attend(self._queue, self._reconcile, self._metrics.reconciled, count)
 
     async def _reconcile(self, key: Key) -> None:
         observed = self._store.observe_sweep(key)

@@ -4,7 +4,6 @@ The order is that of `Plan`: status, actions, Events. A crash between any two of
 look at the pipeline completes.
 """
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -90,10 +89,7 @@ class Workers:
         for key in self._store.known():
             self._queue.add(key)
         try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(count):
-                    work = attend(self._queue, self._reconcile, self._metrics.reconciled)
-                    group.create_task(work, name=f"worker {number}")
+            await attend(self._queue, self._reconcile, self._metrics.reconciled, count)
         finally:
             await self._progress.close()
 

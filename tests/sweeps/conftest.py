@@ -1,8 +1,7 @@
 """What the tests of sweeps share: a sweep over a pipeline that needs no framework to be checked."""
 
-import copy
-
 import pytest
+from mergepatch import merge
 
 from feedline import manifest
 
@@ -34,23 +33,10 @@ DOCUMENT = {
 }
 
 
-def merged(document, patch):
-    """Return a document with some values replaced; maps are merged, None removes."""
-    result = copy.deepcopy(document)
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merged(result[key], value)
-        else:
-            result[key] = copy.deepcopy(value)
-    return result
-
-
 @pytest.fixture
 def document():
     """Return a function that makes the document of a sweep, with some values of its spec replaced."""
-    return lambda **spec: merged(DOCUMENT, {"spec": spec})
+    return lambda **spec: merge(DOCUMENT, {"spec": spec})
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mergepatch import merge
 
 from feedline.manifest import parse_sweep
 from feedline.sweeps import State, Trial, best_of, decide, suggest
 
-from .conftest import DOCUMENT, merged
+from .conftest import DOCUMENT
 
 ROWS = 100
 
@@ -23,7 +24,7 @@ def trial(index, state=State.RUNNING, values=(), message=""):
 
 
 def made(**spec):
-    return parse_sweep(merged(DOCUMENT, {"spec": spec}))
+    return parse_sweep(merge(DOCUMENT, {"spec": spec}))
 
 
 def test_as_many_as_may_run_at_once_begin():

@@ -9,11 +9,12 @@ import time
 
 import numpy as np
 import pytest
+from mergepatch import merge
 from projects import environment
 
 from feedline import manifest
 
-from .conftest import DOCUMENT, merged
+from .conftest import DOCUMENT
 
 pytestmark = pytest.mark.trainer
 
@@ -54,7 +55,7 @@ def sweep_in(tmp_path):
                 "parallel": 2,
                 "template": {"spec": {"loader": {"batchSize": 32}, "train": {"epochs": 3}}},
             }
-            document = merged(merged(DOCUMENT, {"spec": defaults}), {"spec": spec})
+            document = merge(merge(DOCUMENT, {"spec": defaults}), {"spec": spec})
             (tmp_path / "sweep.yaml").write_text(manifest.to_yaml(document))
 
         def command(self, *arguments):

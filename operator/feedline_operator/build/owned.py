@@ -32,13 +32,16 @@ def metadata_of(pipeline: Mapping[str, Any], name: str, labels: Mapping[str, str
         "name": name,
         "namespace": metadata["namespace"],
         "labels": {**(labels or {}), **build_labels(metadata["name"], pipeline["spec"]["backend"])},
-        "ownerReferences": [
-            {
-                "apiVersion": f"{API_GROUP}/{API_VERSION}",
-                "kind": KIND,
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-                "controller": True,
-            }
-        ],
+        "ownerReferences": [owner(KIND, metadata)],
+    }
+
+
+def owner(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reference of an owner that controls, of one of feedline's kinds."""
+    return {
+        "apiVersion": f"{API_GROUP}/{API_VERSION}",
+        "kind": kind,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
     }

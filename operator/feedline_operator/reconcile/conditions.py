@@ -25,19 +25,18 @@ def is_over(pipeline: Object) -> bool:
 
 def conditions(pipeline: Object, values: Mapping[str, tuple[str, str, str]], now: datetime) -> list[dict[str, Any]]:
     """Return the conditions with these (status, reason, message), one for each of `ORDER`."""
-    return [_condition(condition(pipeline, kind), kind, values[kind], pipeline, now) for kind in ORDER]
+    return [turned(pipeline, kind, values[kind], now) for kind in ORDER]
 
 
-def _condition(
-    previous: Object | None, kind: str, value: tuple[str, str, str], pipeline: Object, now: datetime
-) -> dict[str, Any]:
-    status, reason, message = value
-    turned = previous is None or previous["status"] != status
+def turned(thing: Object, kind: str, value: tuple[str, str, str], now: datetime) -> dict[str, Any]:
+    """Return the condition of a pipeline or a sweep with this (status, reason, message), and when its status turned."""
+    previous, (status, reason, message) = condition(thing, kind), value
+    stays = previous is not None and previous["status"] == status
     return {
         "type": kind,
         "status": status,
         "reason": reason,
         "message": message[:_MAX_MESSAGE],
-        "observedGeneration": pipeline["metadata"]["generation"],
-        "lastTransitionTime": times.write(now) if turned or previous is None else previous["lastTransitionTime"],
+        "observedGeneration": thing["metadata"]["generation"],
+        "lastTransitionTime": previous["lastTransitionTime"] if previous is not None and stays else times.write(now),
     }

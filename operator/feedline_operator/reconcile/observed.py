@@ -83,10 +83,16 @@ def owned_by(thing: Object, uid: str) -> bool:
     return owner is not None and owner["uid"] == uid
 
 
+def owner_of_kind(thing: Object, kind: str) -> Object | None:
+    """Return the owner reference of the controlling owner, if it is one of feedline's kinds."""
+    owner = controller(thing)
+    is_of_kind = owner is not None and owner["kind"] == kind and owner["apiVersion"].startswith(API_GROUP + "/")
+    return owner if is_of_kind else None
+
+
 def is_of_pipeline(thing: Object) -> bool:
     """Return whether a Job or a Service belongs to a pipeline, to this or to an earlier one of the name."""
-    owner = controller(thing)
-    return owner is not None and owner["kind"] == KIND and owner["apiVersion"].startswith(API_GROUP + "/")
+    return owner_of_kind(thing, KIND) is not None
 
 
 def deleting(thing: Object) -> bool:

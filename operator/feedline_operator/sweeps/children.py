@@ -3,17 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from feedline.contract import (
-    API_GROUP,
-    API_VERSION,
-    LABEL_SWEEP,
-    LABEL_TRIAL,
-    SWEEP_KIND,
-)
+from feedline.contract import LABEL_SWEEP, LABEL_TRIAL, SWEEP_KIND
 from feedline.manifest import Parameter, Sweep
-from feedline.sweeps import Trial, is_over, trial_of
+from feedline.sweeps import Trial, trial_of
+from feedline_operator.build import owner
 from feedline_operator.reconcile import Sample, owned_by
-from feedline_operator.reconcile.observed import controller
+from feedline_operator.reconcile.conditions import is_over
+from feedline_operator.reconcile.observed import owner_of_kind
 
 Object = Mapping[str, Any]
 
@@ -23,10 +19,8 @@ _WEIGHT: Final = 10
 
 def sweep_of(pipeline: Object) -> str | None:
     """Return the name of the sweep that a pipeline is a trial of, None where it is none."""
-    owner = controller(pipeline)
-    if owner is None or owner["kind"] != SWEEP_KIND or not owner["apiVersion"].startswith(API_GROUP + "/"):
-        return None
-    return str(owner["name"])
+    found = owner_of_kind(pipeline, SWEEP_KIND)
+    return None if found is None else str(found["name"])
 
 
 def build(document: Object, sweep: Sweep, index: int, values: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -41,19 +35,11 @@ def build(document: Object, sweep: Sweep, index: int, values: Mapping[str, Param
     index, values
         Which trial it is, and its parameters.
     """
-    owner, pipeline = document["metadata"], sweep.pipeline_of(index, values)
+    pipeline = sweep.pipeline_of(index, values)
     metadata = pipeline["metadata"]
-    metadata["namespace"] = owner["namespace"]
+    metadata["namespace"] = document["metadata"]["namespace"]
     metadata["labels"] = {**metadata.get("labels", {}), LABEL_SWEEP: sweep.name, LABEL_TRIAL: str(index)}
-    metadata["ownerReferences"] = [
-        {
-            "apiVersion": f"{API_GROUP}/{API_VERSION}",
-            "kind": SWEEP_KIND,
-            "name": sweep.name,
-            "uid": owner["uid"],
-            "controller": True,
-        }
-    ]
+    metadata["ownerReferences"] = [owner(SWEEP_KIND, document["metadata"])]
     pod = pipeline["spec"].setdefault("pod", {})
     pod.setdefault("affinity", _near(sweep.name))
     return pipeline

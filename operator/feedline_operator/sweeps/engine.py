@@ -1,6 +1,5 @@
 """`reconcile_sweep`: what a sweep's trials say, what is decided by it, and what there is to do."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -85,7 +84,7 @@ def sweep_in(document: Object) -> Sweep:
     if found is None:
         named = {"name": metadata["name"], "namespace": metadata["namespace"]}
         try:
-            found = parse_sweep({"metadata": named, "spec": json.loads(json.dumps(document["spec"]))})
+            found = parse_sweep({"metadata": named, "spec": document["spec"]})
         except ManifestError as error:
             found = error
         while len(_READ) >= _MOST_READ:

@@ -9,8 +9,7 @@ from typing import Any, Final, Literal
 from feedline.manifest import Sweep
 from feedline.sweeps import Confirmed, State, Trial, best_of, confirmed, is_confirmation, ranked
 from feedline_operator.reconcile import Refusal, times
-from feedline_operator.reconcile.conditions import ACCEPTED, SUCCEEDED
-from feedline_operator.reconcile.observed import condition
+from feedline_operator.reconcile.conditions import ACCEPTED, SUCCEEDED, turned
 
 Object = Mapping[str, Any]
 
@@ -94,8 +93,8 @@ def compose(
         if standing.status != "Unknown":
             status["completionTime"] = times.write(now)
         status["conditions"] = [
-            _condition(document, SUCCEEDED, (standing.status, standing.reason, standing.message), now),
-            _condition(document, ACCEPTED, _accepted(standing), now),
+            turned(document, SUCCEEDED, (standing.status, standing.reason, standing.message), now),
+            turned(document, ACCEPTED, _accepted(standing), now),
         ]
     states = Counter(trial.state for _, trial in trials)
     status["trials"] = {"created": len(trials), **{state.lower(): states[state] for state in _STATES}}
@@ -139,16 +138,3 @@ def _counted(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> str:
     more = sum(is_confirmation(trial.index) for _, trial in trials)
     again = f" and {more} confirmations" if more else ""
     return f"{len(trials) - more} of {sweep.trials} trials{again}: {told}"
-
-
-def _condition(document: Object, kind: str, value: tuple[str, str, str], now: datetime) -> dict[str, Any]:
-    before, (status, reason, message) = condition(document, kind), value
-    turned = before is None or before["status"] != status
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message[:_MAX_MESSAGE],
-        "observedGeneration": document["metadata"]["generation"],
-        "lastTransitionTime": times.write(now) if turned or before is None else before["lastTransitionTime"],
-    }

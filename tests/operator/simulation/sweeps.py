@@ -52,6 +52,9 @@ SPEC = {
 }
 
 
+MEDIAN = {"rule": "Median", "warmup": 2, "interval": 1, "minTrials": 2}
+
+
 @functools.cache
 def _status_schema():
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -291,3 +294,8 @@ async def _here(function, *arguments):
 
 def _state(pipeline):
     return next((entry["status"] for entry in pipeline["status"].get("conditions", ())), "Unknown")
+
+
+def standing(server):
+    """Return how the sweep stands: the condition Succeeded."""
+    return next(each for each in server.sweep["status"]["conditions"] if each["type"] == "Succeeded")

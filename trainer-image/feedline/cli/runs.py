@@ -1,6 +1,5 @@
 """`feedline runs`: any runs side by side, by what differs between them."""
 
-import csv
 import json
 import math
 import os
@@ -17,7 +16,6 @@ from feedline.contract import FATAL_EXIT_CODES, ExitCode
 from feedline.errors import FeedlineError, InputMissingError, UsageError
 from feedline.overview import Entry, Overview
 
-_PIPELINE = "pipeline.yaml"
 _NOT_COMPARED = ("metadata", "status", "spec.output", "spec.objective", "spec.stop", "spec.suspend")
 _SCALARS = (str, int, float, bool)
 
@@ -69,10 +67,10 @@ def runs(
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    from feedline.training import run_of
+    from feedline.training import PIPELINE, run_of
 
     candidates = [folder, *sorted(folder.glob("*/"))]
-    found = [each.absolute() for each in candidates if (each / _PIPELINE).is_file() and run_of(each) is not None]
+    found = [each.absolute() for each in candidates if (each / PIPELINE).is_file() and run_of(each) is not None]
     if not found:
         raise InputMissingError(f"{folder}: is no run, nor has it any: name what feedline run --output made")
     return found
@@ -80,9 +78,11 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def _readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each run with its manifest; one whose manifest was damaged is told of and left out."""
+    from feedline.training import PIPELINE
+
     for folder in folders:
         try:
-            yield folder, manifest.read(folder / _PIPELINE)
+            yield folder, manifest.read(folder / PIPELINE)
         except FeedlineError as error:
             sys.stderr.write(f"feedline: {error}; left out\n")
 
@@ -148,32 +148,19 @@ def _short(path: str, others: Sequence[str]) -> str:
 def _entry(
     name: str, folder: Path, given: Mapping[str, Any], document: Mapping[str, Any], objective: manifest.Objective | None
 ) -> Entry:
-    from feedline.training import HISTORY, is_in_use, report_in
+    from feedline.training import is_in_use, report_in, reported
 
     report = report_in(folder) or {}
     code = report.get("exitCode")
     ended = "Complete" if code == ExitCode.OK else "Failed" if code in tuple(FATAL_EXIT_CODES) else "Unfinished"
     state = "Running" if is_in_use(folder) else ended
     batch = document["spec"].get("loader", {}).get("batchSize", 1)
-    curve = [] if objective is None else _curve(folder / HISTORY, objective.value, batch)
+    told = [] if objective is None else reported(folder, objective.value)
+    curve = [(step * batch, each) for step, each in told]
     values = [value for _, value in curve if math.isfinite(value)]
     best = max(values, key=objective.merit, default=None) if objective is not None else None
     message = "" if code == ExitCode.OK else str(report.get("message", ""))
     return Entry(name, state, given, best, curve, message=message, **measured(report))
-
-
-def _curve(file: Path, value: str, batch: int) -> list[tuple[int, float]]:
-    found = []
-    try:
-        with file.open(newline="", encoding="utf-8", errors="replace") as lines:
-            for line in csv.DictReader(lines):
-                try:
-                    found.append((int(line["step"]) * batch, float(line[value])))
-                except (KeyError, TypeError, ValueError):
-                    continue
-    except (OSError, csv.Error):
-        return []
-    return found
 
 
 def _rank(entry: Entry, objective: manifest.Objective | None) -> tuple[bool, float]:

@@ -17,7 +17,7 @@ from feedline.cli import options
 from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption
 from feedline.cli.overviews import of_sweep, table, value, write_page
 from feedline.cli.overviews import show as show_overview
-from feedline.cli.swept import swept
+from feedline.cli.swept import swept, swept_in
 from feedline.contract import ExitCode
 from feedline.errors import UsageError
 
@@ -69,7 +69,7 @@ def run(
     local = LocalSweep(folder, sweep, _rows(volumes), named, file.resolve().parent)
     with _terminable(), _watching(sweep) as watch:
         decision = local.run(watch, resumes=resume)
-    _show(swept(f"{folder}/", None, None, None))
+    _show(swept_in(folder))
     typer.echo(f"sweep: {folder}")
     if decision.failure:
         sys.stderr.write(

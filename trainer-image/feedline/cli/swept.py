@@ -39,11 +39,12 @@ def swept(place: str, namespace: str | None, context: str | None, kubeconfig: st
     """
     folder = Path(place)
     if folder.is_dir() or "/" in place:
-        return _in_folder(folder)
+        return swept_in(folder)
     return _in_cluster(place, namespace, context, kubeconfig)
 
 
-def _in_folder(folder: Path) -> Swept:
+def swept_in(folder: Path) -> Swept:
+    """Return the sweep that lies in a folder; errors as of `swept`."""
     from feedline.local import SWEEP, read_trials, sweep_in
     from feedline.training import report_in
 

@@ -8,7 +8,6 @@ DIR/NAME-0/             what it leaves: history, report, checkpoints
 """
 
 import contextlib
-import csv
 import functools
 import json
 import math
@@ -36,8 +35,8 @@ from feedline.manifest import (
     read_sweep,
     to_yaml,
 )
-from feedline.sweeps import Decision, State, Trial, decide, suggest
-from feedline.training import HISTORY, is_in_use, lock, make_fresh, report_in, run_of, write_text
+from feedline.sweeps import Decision, State, Trial, decide, flaw, suggest
+from feedline.training import HISTORY, is_in_use, lock, make_fresh, report_in, reported, run_of, write_text
 
 SWEEP: Final = "sweep.yaml"
 _LOOK_SECONDS: Final = 0.5
@@ -296,7 +295,7 @@ def _trial(file: Path, index: int, sweep: Sweep, rows: Rows) -> Trial:
         epoch = rows(document)
     except FeedlineError:
         epoch = 0  # the trial itself will say so
-    curve = _curve(output / HISTORY, sweep.objective.value, epoch, document.loader)
+    curve = _curve(output, sweep.objective.value, epoch, document.loader)
     state, message = _state(file, output, sweep, curve)
     return Trial(index, _parameters(file, document, sweep), state, curve, epoch, message)
 
@@ -327,38 +326,30 @@ def _state(file: Path, output: Path, sweep: Sweep, curve: Sequence[tuple[int, fl
         return State.FAILED, str(report.get("message", ""))
     if code != ExitCode.OK:
         return State.RUNNING, ""
-    if curve and not any(math.isfinite(value) for _, value in curve):
-        return State.FAILED, f"{sweep.objective.value} was never a finite number"
-    if not curve:
-        told = ", ".join(sorted(report.get("values", {}))) or "nothing"
-        return State.FAILED, f"{sweep.objective.value} was never reported; reported was {told}"
-    return State.COMPLETE, ""
+    why = flaw(sweep.objective.value, curve, report.get("values", {}))
+    return (State.FAILED, why) if why else (State.COMPLETE, "")
 
 
-def _curve(file: Path, value: str, rows: int, loader: Loader) -> tuple[tuple[int, float], ...]:
+def _curve(output: Path, value: str, rows: int, loader: Loader) -> tuple[tuple[int, float], ...]:
     """Return the rows trained on and the value, of each line of a history that has it.
 
     An epoch counts as all of its rows, also where some do not fill a batch: so trials of other batch sizes have come as
     far at its end. Where nobody says how many they are, each step counts as a batch.
     """
     try:
-        found = file.stat()
+        found = (output / HISTORY).stat()
     except OSError:
         return ()
     rest = rows % loader.batch_size
     steps = rows // loader.batch_size + (1 if rest and loader.last_batch == "keep" else 0)
     of_step = Fraction(rows, steps) if steps else Fraction(loader.batch_size)
-    return tuple((int(step * of_step), each) for step, each in _reported(file, value, found.st_mtime_ns, found.st_size))
+    return tuple(
+        (int(step * of_step), each) for step, each in _reported(output, value, found.st_mtime_ns, found.st_size)
+    )
 
 
 @functools.lru_cache(maxsize=4096)
-def _reported(file: Path, value: str, modified_ns: int, size: int) -> tuple[tuple[int, float], ...]:
+def _reported(output: Path, value: str, modified_ns: int, size: int) -> tuple[tuple[int, float], ...]:
     """Return step and value of each line of a history that has it; it is read when it has changed."""
     del modified_ns, size
-    found = []
-    with contextlib.suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8", errors="replace") as lines:
-        for line in csv.DictReader(lines):
-            with contextlib.suppress(KeyError, TypeError, ValueError):
-                if line.get(value):
-                    found.append((int(line["step"]), float(line[value])))
-    return tuple(found)
+    return tuple(reported(output, value))

@@ -40,7 +40,7 @@ def curves(overview: Overview) -> str:
         entry = overview.entries[number]
         line = _path((across(rows), min(max(up(value), 0), _HEIGHT - _BOTTOM + 4)) for rows, value in _finite(entry))
         if line:
-            parts.append(_line(number, entry, line, _told(overview, entry)))
+            parts.append(_line(overview, number, line))
     return _svg(_HEIGHT, "Curves", parts)
 
 
@@ -63,7 +63,7 @@ def parallel(overview: Overview) -> str:
             for x, (place, _), value in zip(across, axes, [*given, entry.value], strict=True)
             if value is not None
         )
-        parts.append(_line(number, entry, line, _told(overview, entry)))
+        parts.append(_line(overview, number, line))
     for x, (_, ticks), name in zip(across, axes, [*names, overview.value], strict=True):
         parts.append(f'<line class="axis" x1="{x:.0f}" x2="{x:.0f}" y1="{_AXES_TOP}" y2="{_HEIGHT - _TOP}"/>')
         parts.append(f'<text class="name" x="{x:.0f}" y="16" text-anchor="middle">{escape(_cut(name))}</text>')
@@ -107,15 +107,12 @@ def _finite(entry: Entry) -> list[tuple[int, float]]:
     return [(rows, _drawable(value)) for rows, value in entry.curve if math.isfinite(value)]
 
 
-def _told(overview: Overview, entry: Entry) -> str:
+def _line(overview: Overview, place: int, path: str) -> str:
+    entry = overview.entries[place]
     value = f": {overview.value} {number(entry.value)}" if entry.value is not None else ""
-    return f"{entry.name}{value} ({entry.state.lower()})"
-
-
-def _line(number: int, entry: Entry, path: str, told: str) -> str:
-    is_best = number == 0 and entry.state == "Complete" and entry.value is not None
-    kind = "best" if is_best else entry.state.lower()
-    return f'<path class="line {escape(kind)}" data-row="{number}" d="{path}"><title>{escape(told)}</title></path>'
+    told = escape(f"{entry.name}{value} ({entry.state.lower()})")
+    kind = "best" if entry is overview.best else escape(entry.state.lower())
+    return f'<path class="line {kind}" data-row="{place}" d="{path}"><title>{told}</title></path>'
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:

@@ -69,6 +69,12 @@ class Overview:
         return list(dict.fromkeys(name for entry in self.entries for name in entry.parameters))
 
     @property
+    def best(self) -> Entry | None:
+        """The best training of those that came to their end and have a value."""
+        first = next(iter(self.entries), None)
+        return first if first is not None and first.state == "Complete" and first.value is not None else None
+
+    @property
     def most_waiting(self) -> Entry | None:
         """The training that waits most for data, where one waits."""
         waiting = [entry for entry in self.entries if entry.wait_permille]

@@ -48,8 +48,7 @@ def _summary(overview: Overview) -> str:
         f"{sum(entry.state == state for entry in overview.entries)} {escape(state.lower())}" for state in states
     )
     parts = [f"<p>{len(overview.entries)} trainings: {counted}.</p>"]
-    best = next((entry for entry in overview.entries if entry.state == "Complete" and entry.value is not None), None)
-    if best is not None:
+    if (best := overview.best) is not None:
         given = ", ".join(f"{escape(name)} = {escape(text(value))}" for name, value in best.parameters.items())
         parts.append(
             f"<p>Best: <b>{escape(best.name)}</b>, {escape(overview.value)} <b>{number(best.value)}</b>"

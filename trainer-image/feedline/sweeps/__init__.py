@@ -5,10 +5,10 @@ What happens is decided by what the trials are now, on a laptop as in a cluster,
 """
 
 from feedline.sweeps.decisions import Decision, Stop, decide
-from feedline.sweeps.pipelines import is_over, trial_of
+from feedline.sweeps.pipelines import trial_of
 from feedline.sweeps.study import write_study
 from feedline.sweeps.suggestions import suggest
-from feedline.sweeps.trials import Confirmed, State, Trial, best_of, confirmed, is_confirmation, ranked
+from feedline.sweeps.trials import Confirmed, State, Trial, best_of, confirmed, flaw, is_confirmation, ranked
 
 __all__ = [
     "Confirmed",
@@ -19,8 +19,8 @@ __all__ = [
     "best_of",
     "confirmed",
     "decide",
+    "flaw",
     "is_confirmation",
-    "is_over",
     "ranked",
     "suggest",
     "trial_of",

@@ -2,13 +2,12 @@
 
 import functools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from feedline.contract import PARAMETERS_ANNOTATION
 from feedline.manifest import Parameter
-from feedline.sweeps.trials import State, Trial
+from feedline.sweeps.trials import State, Trial, flaw
 
 Object = Mapping[str, Any]
 
@@ -30,15 +29,10 @@ def trial_of(pipeline: Object, value: str, index: int, told: Object | None = Non
     told
         What its trainer said last of the objective; None takes what the status has.
     """
-    over, status = is_over(pipeline), pipeline.get("status", {})
+    over, status = _end(pipeline).get("status", "Unknown") != "Unknown", pipeline.get("status", {})
     curve, rows = _curve(status.get("objective", {}) if told is None else told)
     state, message = _state(pipeline, curve, value, over=over)
     return Trial(index, _parameters(pipeline), state, curve, rows, message)
-
-
-def is_over(pipeline: Object) -> bool:
-    """Return whether a trial has ended, well or not."""
-    return bool(_end(pipeline).get("status", "Unknown") != "Unknown")
 
 
 def _end(pipeline: Object) -> Object:
@@ -86,9 +80,5 @@ def _state(pipeline: Object, curve: Sequence[tuple[int, float]], value: str, *, 
         return State.PRUNED, stop.get("message") or "stopped by its spec.stop"
     if not over:
         return State.RUNNING, ""
-    if not curve:
-        told = ", ".join(sorted(pipeline["status"].get("report", {}).get("values", {}))) or "nothing"
-        return State.FAILED, f"{value} was never reported; reported was {told}"
-    if not any(math.isfinite(each) for _, each in curve):
-        return State.FAILED, f"{value} was never a finite number"
-    return State.COMPLETE, ""
+    why = flaw(value, curve, pipeline["status"].get("report", {}).get("values", {}))
+    return (State.FAILED, why) if why else (State.COMPLETE, "")

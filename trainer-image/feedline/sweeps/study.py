@@ -1,13 +1,12 @@
 """The trials of a sweep as a study of Optuna's, for its dashboard and whatever else reads one."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from feedline.errors import UsageError
 from feedline.manifest import Choice, Numbers, Parameter, Sweep
-from feedline.sweeps.suggestions import optuna_for
-from feedline.sweeps.trials import Confirmed, State, Trial, confirmed, is_confirmation, is_of
+from feedline.sweeps.suggestions import distribution, optuna_for, told_to
+from feedline.sweeps.trials import Confirmed, Trial, confirmed, is_confirmation, is_of
 
 
 def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
@@ -23,7 +22,7 @@ def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
     optuna = optuna_for("export --optuna")
     import sqlalchemy
 
-    space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
+    space = {each.name: distribution(optuna, each.space, _choices(each.space)) for each in sweep.parameters}
     # Confirmations were not chosen, and what somebody wrote over is none of the study's values.
     searching = [each for each in trials if not is_confirmation(each.index) and is_of(sweep, each.parameters)]
     told = [_trial(optuna, sweep, each, confirmed(each, trials, sweep.objective), space) for each in searching]
@@ -43,38 +42,19 @@ def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
 
 
 def _trial(optuna: Any, sweep: Sweep, trial: Trial, again: Confirmed | None, space: dict[str, Any]) -> Any:
-    states, best = optuna.trial.TrialState, trial.best(sweep.objective)
-    known = {State.COMPLETE: states.COMPLETE, State.PRUNED: states.PRUNED, State.RUNNING: states.RUNNING}
-    state = known.get(trial.state, states.FAIL)
-    if state == states.COMPLETE and best is None:
-        state = states.FAIL
-    told = {each.name: trial.parameters[each.name] for each in sweep.parameters}
-    known_more: dict[str, Any] = {"why": trial.message} if trial.message else {}
+    known: dict[str, Any] = {"trial": f"{sweep.name}-{trial.index}"}
+    known |= {"why": trial.message} if trial.message else {}
     if again is not None:
-        known_more |= {"confirmations": again.count, "mean": again.mean, "deviation": again.deviation}
-    return optuna.trial.create_trial(
-        params={name: _shown(sweep, name, value) for name, value in told.items()},
-        distributions=space,
-        value=best if state == states.COMPLETE else None,
-        intermediate_values={rows: value for rows, value in trial.curve if math.isfinite(value)},
-        user_attrs={"trial": f"{sweep.name}-{trial.index}", **known_more},
-        state=state,
-    )
+        known |= {"confirmations": again.count, "mean": again.mean, "deviation": again.deviation}
+    given = {each.name: _shown(each.space, trial.parameters[each.name]) for each in sweep.parameters}
+    return told_to(optuna, sweep.objective, trial, given, space, known)
 
 
-def _distribution(optuna: Any, space: Numbers | Choice) -> Any:
-    if isinstance(space, Choice):
-        return optuna.distributions.CategoricalDistribution([_choice(space, value) for value in space.values])
-    if space.is_whole:
-        return optuna.distributions.IntDistribution(int(space.least), int(space.most), space.is_log, space.step or 1)
-    return optuna.distributions.FloatDistribution(space.least, space.most, space.is_log)
+def _choices(space: Numbers | Choice) -> list[Any]:
+    return [_shown(space, value) for value in space.values] if isinstance(space, Choice) else []
 
 
-def _shown(sweep: Sweep, name: str, value: Parameter) -> Any:
-    space = next(each.space for each in sweep.parameters if each.name == name)
-    return _choice(space, value) if isinstance(space, Choice) else value
-
-
-def _choice(space: Choice, value: Parameter) -> Any:
-    """Return a choice as Optuna can tell it from the others: true and 1 are the same to it, and are written out."""
-    return value if len(set(space.values)) == len(space.values) else repr(value)
+def _shown(space: Numbers | Choice, value: Parameter) -> Any:
+    """Return a value as Optuna can tell it from the others: true and 1 are the same to it, and are written out."""
+    is_plain = not isinstance(space, Choice) or len(set(space.values)) == len(space.values)
+    return value if is_plain else repr(value)

@@ -8,10 +8,11 @@ import hashlib
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from feedline.errors import EnvironmentInvalidError
-from feedline.manifest import Choice, Numbers, Parameter, Sweep
+from feedline.manifest import Choice, Numbers, Objective, Parameter, Sweep
 from feedline.sweeps.trials import State, Trial, confirmed_by, is_confirmation, is_of
 
 _FIRST_BY_CHANCE = 10
@@ -49,7 +50,7 @@ def _asked(sweep: Sweep, index: int, trials: Sequence[Trial]) -> dict[str, Param
     optuna = optuna_for("spec.algorithm: TPE")
     sampler = optuna.samplers.TPESampler(seed=_seed(sweep, index), n_startup_trials=_FIRST_BY_CHANCE)
     study = optuna.create_study(direction="maximize" if sweep.objective.is_maximized else "minimize", sampler=sampler)
-    space = {each.name: _distribution(optuna, each.space) for each in sweep.parameters}
+    space = {each.name: distribution(optuna, each.space, _places(each.space)) for each in sweep.parameters}
     searching = [each for each in trials if not is_confirmation(each.index) and is_of(sweep, each.parameters)]
     known = sorted(searching, key=lambda each: each.index)
     study.add_trials([_told(optuna, sweep, trial, space) for trial in known])
@@ -62,30 +63,55 @@ def _seed(sweep: Sweep, index: int) -> int:
 
 
 def _told(optuna: Any, sweep: Sweep, trial: Trial, space: dict[str, Any]) -> Any:
-    """Return a trial as Optuna knows them."""
-    states = optuna.trial.TrialState
-    best = trial.best(sweep.objective)
+    """Return a trial as Optuna knows them; of a long curve some points."""
     thinned = [*trial.curve[:: len(trial.curve) // _MOST_POINTS + 1], *trial.curve[-1:]]
+    given = {each.name: _key(each.space, trial.parameters[each.name]) for each in sweep.parameters}
+    return told_to(optuna, sweep.objective, replace(trial, curve=tuple(thinned)), given, space, {})
+
+
+def told_to(
+    optuna: Any,
+    objective: Objective,
+    trial: Trial,
+    given: dict[str, Any],
+    space: dict[str, Any],
+    attributes: dict[str, Any],
+) -> Any:
+    """Return a trial as Optuna knows them.
+
+    Parameters
+    ----------
+    given, space
+        Its parameters as Optuna is told of them, and what each may be.
+    attributes
+        What is to be known of it besides.
+    """
+    states, best = optuna.trial.TrialState, trial.best(objective)
     state = {State.RUNNING: states.RUNNING, State.PRUNED: states.PRUNED}.get(trial.state, states.FAIL)
     if trial.state == State.COMPLETE and best is not None:
         state = states.COMPLETE
     return optuna.trial.create_trial(
-        params={each.name: _key(each.space, trial.parameters[each.name]) for each in sweep.parameters},
+        params=given,
         distributions=space,
         value=best if state == states.COMPLETE else None,
-        intermediate_values={rows: value for rows, value in thinned if math.isfinite(value)},
+        intermediate_values={rows: value for rows, value in trial.curve if math.isfinite(value)},
+        user_attrs=attributes,
         state=state,
     )
 
 
-def _distribution(optuna: Any, space: Numbers | Choice) -> Any:
+def distribution(optuna: Any, space: Numbers | Choice, choices: Sequence[Any]) -> Any:
+    """Return what a parameter may be, as Optuna knows it; `choices` stand for the values of a choice."""
     if isinstance(space, Choice):
-        # By their places, since Optuna takes true and 1 for the same.
-        return optuna.distributions.CategoricalDistribution(tuple(range(len(space.values))))
+        return optuna.distributions.CategoricalDistribution(choices)
     if space.is_whole:
-        step = space.step or 1
-        return optuna.distributions.IntDistribution(int(space.least), int(space.most), space.is_log, step)
+        return optuna.distributions.IntDistribution(int(space.least), int(space.most), space.is_log, space.step or 1)
     return optuna.distributions.FloatDistribution(space.least, space.most, space.is_log)
+
+
+def _places(space: Numbers | Choice) -> Sequence[int]:
+    """Return the places of choices, by which Optuna is told of them, since it takes true and 1 for the same."""
+    return range(len(space.values)) if isinstance(space, Choice) else ()
 
 
 def _value(space: Numbers | Choice, asked: Any) -> Parameter:

@@ -59,6 +59,23 @@ class Trial:
         return tuple(value for at, value in self.curve if at <= rows)
 
 
+def flaw(value: str, curve: Sequence[tuple[int, float]], reported: Iterable[str]) -> str:
+    """Return why a trial that came to its end has failed all the same; "" where it has not.
+
+    Parameters
+    ----------
+    value
+        The name of the objective.
+    curve
+        What was reported of it.
+    reported
+        The names of all that was reported.
+    """
+    if not curve:
+        return f"{value} was never reported; reported was {', '.join(sorted(reported)) or 'nothing'}"
+    return "" if any(math.isfinite(each) for _, each in curve) else f"{value} was never a finite number"
+
+
 @dataclass(frozen=True)
 class Confirmed:
     """What came of training a trial once more with other seeds: mean, standard deviation (0 of one) and how many."""
@@ -110,7 +127,8 @@ def ranked(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
     many is in part luck. Confirmations themselves come last.
     """
     trials = list(trials)
-    means = {each.index: found for each in trials if (found := confirmed(each, trials, objective)) is not None}
+    again = [each for each in trials if is_confirmation(each.index)]
+    means = {each.index: found for each in trials if (found := confirmed(each, again, objective)) is not None}
 
     def rank(trial: Trial) -> tuple[bool, bool, bool, float, int]:
         mean = means.get(trial.index)

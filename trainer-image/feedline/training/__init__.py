@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from feedline.training.classes import classes_in, largest_class, require_same_classes
     from feedline.training.execution import execute
     from feedline.training.gang import Progress
-    from feedline.training.history import HISTORY
+    from feedline.training.history import HISTORY, reported
     from feedline.training.outcome import write_report
     from feedline.training.output import (
+        PIPELINE,
         Output,
         is_finished,
         is_in_use,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HISTORY",
     "PACKAGES",
+    "PIPELINE",
     "Batches",
     "JsonLines",
     "Output",
@@ -85,6 +87,7 @@ __all__ = [
     "port_from_environment",
     "processes_from_environment",
     "report_in",
+    "reported",
     "require_backend",
     "require_memory",
     "require_new",
@@ -106,9 +109,19 @@ _PLACES = {
     "classes": ("classes_in", "largest_class", "require_same_classes"),
     "execution": ("execute",),
     "gang": ("Progress",),
-    "history": ("HISTORY",),
+    "history": ("HISTORY", "reported"),
     "outcome": ("write_report",),
-    "output": ("Output", "is_finished", "is_in_use", "lock", "make_fresh", "report_in", "require_new", "run_of"),
+    "output": (
+        "PIPELINE",
+        "Output",
+        "is_finished",
+        "is_in_use",
+        "lock",
+        "make_fresh",
+        "report_in",
+        "require_new",
+        "run_of",
+    ),
     "process": (
         "StoppedEarly",
         "JsonLines",

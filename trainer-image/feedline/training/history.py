@@ -4,6 +4,7 @@ No step is in it twice: a run that goes on from a checkpoint cuts off what was r
 keeps lines waiting, and never ends a training.
 """
 
+import contextlib
 import csv
 import io
 import logging
@@ -115,3 +116,14 @@ def _text(columns: Sequence[str], lines: Iterable[Mapping[str, str]], header: Se
     writer = csv.DictWriter(text, columns or header, restval="", lineterminator="\n")
     writer.writerows(lines)
     return text.getvalue()
+
+
+def reported(folder: Path, value: str) -> list[tuple[int, float]]:
+    """Return step and value of each line of a run's history that has it; nothing where there is none to be read."""
+    found = []
+    file = folder / HISTORY
+    with contextlib.suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8", errors="replace") as lines:
+        for line in csv.DictReader(lines):
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                found.append((int(line["step"]), float(line[value])))
+    return found

@@ -18,7 +18,7 @@ from feedline.training.whole import write_text
 
 CHECKPOINTS: Final = "checkpoints"
 REPORT: Final = "report.json"
-_PIPELINE: Final = "pipeline.yaml"
+PIPELINE: Final = "pipeline.yaml"
 _RUN: Final = "run.json"
 _log = logging.getLogger("feedline")
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EPERM})
@@ -77,7 +77,7 @@ class Output:
             self._claim()
             self.is_begun = True
             write_text(self.folder / _RUN, json.dumps({"run": self.run}) + "\n")
-            write_text(self.folder / _PIPELINE, to_yaml(document.document))
+            write_text(self.folder / PIPELINE, to_yaml(document.document))
         except OSError as error:
             what = f"the output {self.folder} cannot be written ({error.strerror})"
             if isinstance(error, _NOT_OURS_TO_WRITE) or error.errno in _READ_ONLY:
@@ -207,7 +207,7 @@ def make_fresh(folder: Path) -> None:
     if run_of(folder) is None:
         require_new(folder)
         return
-    for name in (REPORT, history.HISTORY, _PIPELINE):
+    for name in (REPORT, history.HISTORY, PIPELINE):
         (folder / name).unlink(missing_ok=True)
     for weights in [*folder.glob("*.safetensors"), *folder.glob("*.keras")]:
         weights.unlink()
