@@ -302,19 +302,26 @@ def _trial_problems(sweep: Sweep) -> list[str]:
     if problems:
         return problems
     for parameter in sweep.parameters:
-        for value in _ends(parameter.space):
-            said = f"spec.parameters.{parameter.name}: {json.dumps(value)} is not possible"
-            problems += [f"{said}: {problem}" for problem in _problems_of(sweep, {parameter.name: value})]
+        alone = ({parameter.name: value} for value in _ends(parameter.space))
+        for problem, values in _first_of_each(sweep, alone).items():
+            said = f"spec.parameters.{parameter.name}: {json.dumps(values[parameter.name])} is not possible"
+            problems.append(f"{said}: {problem}")
     if not problems:
-        problems = [
-            f"spec.parameters: {json.dumps(corner)} is not possible: {each}"
-            for corner in _corners(sweep)
-            for each in _problems_of(sweep, corner)
-        ][:2]  # which show what it is
+        together = _first_of_each(sweep, _corners(sweep)).items()
+        problems = [f"spec.parameters: {json.dumps(corner)} is not possible: {each}" for each, corner in together][:2]
     if not problems and sweep.confirm is not None:
         again = _problems_of(sweep, {}, index=sweep.confirm.seeds * CONFIRMATION)
         problems = [f"spec.confirm: a confirmation is not possible: {each}" for each in again]
     return problems
+
+
+def _first_of_each(sweep: Sweep, cases: Iterable[dict[str, Parameter]]) -> dict[str, dict[str, Parameter]]:
+    """Return each problem with the first values that have it: what is wrong with a path is wrong with every value."""
+    found: dict[str, dict[str, Parameter]] = {}
+    for values in cases:
+        for problem in _problems_of(sweep, values):
+            found.setdefault(problem, values)
+    return found
 
 
 def _corners(sweep: Sweep) -> Iterator[dict[str, Parameter]]:
