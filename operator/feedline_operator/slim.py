@@ -6,7 +6,13 @@ A thousand pipelines with their Jobs and pods stay small, and what is not kept c
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from feedline.contract import LABEL_INDEX, LABEL_PIPELINE, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION
+from feedline.contract import (
+    DISCARD_ANNOTATION,
+    LABEL_INDEX,
+    LABEL_PIPELINE,
+    PARAMETERS_ANNOTATION,
+    SUSPENDED_ANNOTATION,
+)
 
 Kind = Literal["pipeline", "job", "pod", "sweep"]
 Object = Mapping[str, Any]
@@ -15,7 +21,7 @@ _METADATA: Final = (
     *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"),
     *("labels", "ownerReferences"),
 )
-_ANNOTATIONS: Final = (PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION)
+_ANNOTATIONS: Final = (DISCARD_ANNOTATION, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION)
 _JOB_STATUS: Final = ("startTime", "completionTime", "active", "failed", "succeeded", "conditions")
 _POD_STATUS: Final = ("phase", "reason", "message", "startTime", "podIP")
 _CONDITION: Final = ("type", "status", "reason", "message", "lastTransitionTime")

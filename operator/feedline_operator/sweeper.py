@@ -168,9 +168,9 @@ def _next_trial(observed: ObservedSweep, index: int) -> dict[str, Any] | None:
     None where it is to confirm a trial that is gone.
     """
     sweep = sweep_in(observed.sweep)
-    trials = [trial for _, trial in trials_of(observed.sweep, sweep, observed.trials)]
-    values = suggest(sweep, index, trials)
-    return None if values is None else build(observed.sweep, sweep, index, values)
+    others = trials_of(observed.sweep, sweep, observed.trials)
+    values = suggest(sweep, index, [trial for _, trial in others])
+    return None if values is None else build(observed.sweep, sweep, index, values, others)
 
 
 def _now() -> float:

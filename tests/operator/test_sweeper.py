@@ -5,7 +5,7 @@ import json
 import pytest
 from simulation.sweeps import MEDIAN, NAME, Operator, Server, standing
 
-from feedline.contract import LABEL_SWEEP, LABEL_TRIAL, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION
+from feedline.contract import DISCARD_ANNOTATION, LABEL_SWEEP, LABEL_TRIAL, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION
 from feedline_operator.build.pod import build_pod
 from feedline_operator.errors import InvalidError, RefusedError
 
@@ -91,9 +91,9 @@ def test_the_best_are_confirmed_and_the_mean_decides():
     assert [each["trial"] for each in server.sweep["status"]["leaders"]] == [f"{NAME}-{index}" for index in (2, 1, 0)]
 
 
-def pruned():
+def pruned(**spec):
     """Return a server and an operator after the third trial was found to be worse than the first two were."""
-    server, operator = started(parallel=3, trials=4, pruning=MEDIAN)
+    server, operator = started(**{"parallel": 3, "trials": 4, "pruning": MEDIAN, **spec})
     for index, value in enumerate((1.0, 2.0)):
         server.reports(f"{NAME}-{index}", 5.0, value, value)
         server.ends(f"{NAME}-{index}")
@@ -130,6 +130,23 @@ def test_a_trial_that_is_waiting_for_a_pod_keeps_what_it_told():
     operator.settle()
     assert "stop" in server.pipelines[f"{NAME}-2"]["spec"]
     assert "stop" not in server.pipelines[f"{NAME}-0"]["spec"]
+
+
+def test_a_trial_frees_the_room_of_those_that_were_ended_before_it():
+    output = {"persistentVolumeClaim": {"claimName": "runs"}, "path": "mine"}
+    server, operator = pruned(trials=6, template={"spec": {"output": output}})
+    operator.hear()
+    operator.settle()
+    server.obeys()
+    operator.hear()
+    operator.settle()
+    assert server.created == [f"{NAME}-{index}" for index in range(6)]
+    ended, before, last = (server.pipelines[f"{NAME}-{index}"] for index in (2, 4, 5))
+    folder = f"{NAME}-2-{ended['metadata']['uid'][:8]}"
+    assert last["metadata"]["annotations"][DISCARD_ANNOTATION] == folder
+    assert DISCARD_ANNOTATION not in before["metadata"]["annotations"], "it was about to save itself"
+    (container,) = build_pod(last, "image", {})["spec"]["containers"]
+    assert {"name": "FEEDLINE_DISCARD", "value": folder} in container["env"]
 
 
 def test_a_trial_that_was_deleted_runs_again_with_its_number():

@@ -211,10 +211,14 @@ def test_a_trial_that_goes_badly_is_ended(sweep_in):
         pruning={"rule": "Median", "warmup": 1, "minTrials": 3},
         template={"spec": {"train": {"epochs": 30}}},
     )
+    saves = "    import torch\n    run.checkpoint(model=torch.nn.Linear(1, 1))\n    for epoch"
+    (sweep_in.path / "digits.py").write_text(TRAIN.replace("    for epoch", saves, 1))
     done = sweep_in.run(SECONDS="0.1")
     assert done.returncode == 0, done.stderr
     trials = sweep_in.show()
     assert [trials[index]["state"] for index in range(4)] == ["Complete", "Complete", "Complete", "Pruned"]
+    weighs = [bool(list((sweep_in.output / f"lr-search-{index}").rglob("*.safetensors"))) for index in range(4)]
+    assert weighs == [True, True, True, False], "nobody goes on with what was ended"
     assert "the median of 3 trials there is" in trials[3]["message"]
     assert len(trials[3]["curve"]) < 30
 

@@ -23,6 +23,9 @@ PARAMETERS_ANNOTATION: Final = "feedline.dev/parameters"
 SUSPENDED_ANNOTATION: Final = "feedline.dev/suspended-by"
 """On a trial that its sweep has suspended, and resumes."""
 
+DISCARD_ANNOTATION: Final = "feedline.dev/discard"
+"""On a trial: the folders of trials that were ended early, beside its own; their weights are to go when it begins."""
+
 LABEL_PIPELINE: Final = "feedline.dev/pipeline"
 """On the Job and its pods: the pipeline's name, by which the operator finds them."""
 LABEL_INDEX: Final = "batch.kubernetes.io/job-completion-index"
@@ -60,6 +63,9 @@ ENV_OUTPUT: Final = "FEEDLINE_OUTPUT"
 """The run's own folder, in which it leaves what it makes."""
 ENV_RUN: Final = "FEEDLINE_RUN"
 """Which run this is, the pipeline's uid: it goes on from no other's checkpoints."""
+
+ENV_DISCARD: Final = "FEEDLINE_DISCARD"
+"""Names of folders beside the run's own, separated by commas, from which checkpoints and weights are to go."""
 
 ENV_PROCESSES: Final = "FEEDLINE_PROCESSES"
 """How many processes train together in this pod."""

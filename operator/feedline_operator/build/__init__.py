@@ -8,6 +8,15 @@ from feedline_operator.build.manifest import manifest_text
 from feedline_operator.build.owned import owner
 from feedline_operator.build.service import build_service
 from feedline_operator.build.size import nodes_of, processes_of
-from feedline_operator.build.volumes import lost_image_volumes
+from feedline_operator.build.volumes import lost_image_volumes, own_folder
 
-__all__ = ["build_job", "build_service", "lost_image_volumes", "manifest_text", "nodes_of", "owner", "processes_of"]
+__all__ = [
+    "build_job",
+    "build_service",
+    "lost_image_volumes",
+    "manifest_text",
+    "nodes_of",
+    "own_folder",
+    "owner",
+    "processes_of",
+]

@@ -6,6 +6,8 @@ from typing import Any, Final
 from feedline.contract import (
     ANNOTATION_MANIFEST,
     CONTAINER,
+    DISCARD_ANNOTATION,
+    ENV_DISCARD,
     ENV_NODE,
     ENV_NODES,
     ENV_OUTPUT,
@@ -73,7 +75,7 @@ def build_pod(pipeline: Mapping[str, Any], image: str, security: Mapping[str, An
     pod_volumes, mounts = volumes(spec)
     folder = output_folder(metadata, spec)
     given = {ENV_PIPELINE: name} | ({} if folder is None else {ENV_OUTPUT: folder, ENV_RUN: metadata["uid"]})
-    given |= _together(pipeline)
+    given |= _discards(metadata) | _together(pipeline)
     return {
         "metadata": {
             "labels": {**pod.get("labels", {}), **_of_a_sweep(metadata), **build_labels(name, spec["backend"])},
@@ -119,6 +121,12 @@ def _of_a_sweep(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the label by which trials find each other's nodes."""
     sweep = metadata.get("labels", {}).get(LABEL_SWEEP)
     return {} if sweep is None else {LABEL_SWEEP: sweep}
+
+
+def _discards(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a trial is to free of those before it, on the volume to which all of them write."""
+    named = metadata.get("annotations", {}).get(DISCARD_ANNOTATION)
+    return {} if named is None else {ENV_DISCARD: named}
 
 
 def _together(pipeline: Mapping[str, Any]) -> dict[str, str]:

@@ -65,8 +65,12 @@ def output_folder(metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> str |
     """Return the folder of a run, its own by the pipeline's uid; None where it has no output."""
     if (output := spec.get("output")) is None:
         return None
-    own = f"{metadata['name']}-{metadata['uid'][:8]}"
-    return str(PurePosixPath(OUTPUT_DIR, output.get("path", ""), own))
+    return str(PurePosixPath(OUTPUT_DIR, output.get("path", ""), own_folder(metadata)))
+
+
+def own_folder(metadata: Mapping[str, Any]) -> str:
+    """Return the name of a run's folder."""
+    return f"{metadata['name']}-{metadata['uid'][:8]}"
 
 
 def _manifest() -> tuple[dict[str, Any], dict[str, Any]]:

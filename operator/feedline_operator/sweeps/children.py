@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from feedline.contract import LABEL_SWEEP, LABEL_TRIAL, SWEEP_KIND
+from feedline.contract import DISCARD_ANNOTATION, LABEL_SWEEP, LABEL_TRIAL, SWEEP_KIND
 from feedline.manifest import Parameter, Sweep
-from feedline.sweeps import Trial, trial_of
-from feedline_operator.build import owner
+from feedline.sweeps import State, Trial, trial_of
+from feedline_operator.build import own_folder, owner
 from feedline_operator.reconcile import Sample, owned_by
 from feedline_operator.reconcile.conditions import is_over
 from feedline_operator.reconcile.observed import owner_of_kind
 
 Object = Mapping[str, Any]
 
+_MOST_DISCARDS: Final = 32
+"""Folders whose weights go when a trial begins: those that were ended last. The operator itself reaches no volume."""
 _WEIGHT: Final = 10
 """Of a node whose memory has the data of another trial, against whatever else a scheduler prefers."""
 
@@ -23,7 +25,13 @@ def sweep_of(pipeline: Object) -> str | None:
     return None if found is None else str(found["name"])
 
 
-def build(document: Object, sweep: Sweep, index: int, values: Mapping[str, Parameter]) -> dict[str, Any]:
+def build(
+    document: Object,
+    sweep: Sweep,
+    index: int,
+    values: Mapping[str, Parameter],
+    others: Sequence[tuple[Object, Trial]] = (),
+) -> dict[str, Any]:
     """Return the TrainingPipeline of a trial.
 
     Parameters
@@ -34,15 +42,24 @@ def build(document: Object, sweep: Sweep, index: int, values: Mapping[str, Param
         The same, read.
     index, values
         Which trial it is, and its parameters.
+    others
+        The trials before it, with their pipelines.
     """
     pipeline = sweep.pipeline_of(index, values)
     metadata = pipeline["metadata"]
     metadata["namespace"] = document["metadata"]["namespace"]
     metadata["labels"] = {**metadata.get("labels", {}), LABEL_SWEEP: sweep.name, LABEL_TRIAL: str(index)}
     metadata["ownerReferences"] = [owner(SWEEP_KIND, document["metadata"])]
+    if ended := [own_folder(each["metadata"]) for each, trial in others if _is_of_no_use(each, trial)]:
+        metadata.setdefault("annotations", {})[DISCARD_ANNOTATION] = ",".join(ended[-_MOST_DISCARDS:])
     pod = pipeline["spec"].setdefault("pod", {})
     pod.setdefault("affinity", _near(sweep.name))
     return pipeline
+
+
+def _is_of_no_use(pipeline: Object, trial: Trial) -> bool:
+    """Return whether nobody goes on with what a trial has saved: it was ended early, and is not to be confirmed."""
+    return trial.state == State.PRUNED and is_over(pipeline) and "output" in pipeline["spec"]
 
 
 def _near(name: str) -> dict[str, Any]:

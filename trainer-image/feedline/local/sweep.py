@@ -36,7 +36,17 @@ from feedline.manifest import (
     to_yaml,
 )
 from feedline.sweeps import Decision, State, Trial, decide, flaw, suggest
-from feedline.training import HISTORY, is_in_use, lock, make_fresh, report_in, reported, run_of, write_text
+from feedline.training import (
+    HISTORY,
+    is_in_use,
+    lock,
+    make_fresh,
+    remove_weights,
+    report_in,
+    reported,
+    run_of,
+    write_text,
+)
 
 SWEEP: Final = "sweep.yaml"
 _LOOK_SECONDS: Final = 0.5
@@ -170,6 +180,8 @@ class LocalSweep:
             was_stopped = self._stopped.pop(index, None) is not None
             report = report_in(self._file(index)) or {}
             is_told = report.get("exitCode") == code
+            if code != ExitCode.OK and self._file(index, ".stop.json").exists():
+                remove_weights(self._file(index))  # nobody goes on with it
             if was_stopped or (is_told and (code == ExitCode.OK or code in FATAL_EXIT_CODES)):
                 continue
             if code in FATAL_EXIT_CODES or self._attempts[index] >= _ATTEMPTS:

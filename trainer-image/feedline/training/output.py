@@ -6,8 +6,10 @@ import fcntl
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ CHECKPOINTS: Final = "checkpoints"
 REPORT: Final = "report.json"
 PIPELINE: Final = "pipeline.yaml"
 _RUN: Final = "run.json"
+_FOLDER: Final = re.compile(r"[a-z0-9-]{1,80}")
 _log = logging.getLogger("feedline")
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EPERM})
 _NOT_OURS_TO_WRITE: Final = (PermissionError, NotADirectoryError, FileExistsError)
@@ -34,6 +37,8 @@ class Output:
         Which; it is made by `begin`.
     run
         Which run it is; None takes the name that the folder has, or makes one.
+    discards
+        Folders of runs beside it with which nobody goes on; `begin` frees what takes room in them.
 
     Attributes
     ----------
@@ -43,8 +48,11 @@ class Output:
         Whether this process writes there.
     """
 
-    def __init__(self, folder: Path, run: str | None = None, *, is_kept: bool = True) -> None:
+    def __init__(
+        self, folder: Path, run: str | None = None, *, discards: Iterable[str] = (), is_kept: bool = True
+    ) -> None:
         self.folder = folder.absolute()
+        self._discards = tuple(discards)
         self.is_kept = is_kept
         self.run = run or run_of(self.folder) or secrets.token_hex(16)
         self.is_begun = False
@@ -86,6 +94,8 @@ class Output:
                     "spec.pod.securityContext), or another place by spec.output or --output"
                 ) from None
             raise StorageError(f"{what}: make room there, or see to its disk") from None
+        for name in self._discards:
+            _discard(self.folder.parent, name)
 
     def _claim(self) -> None:
         """Keep another process of this machine from writing here; not all file systems can."""
@@ -209,7 +219,21 @@ def make_fresh(folder: Path) -> None:
         return
     for name in (REPORT, history.HISTORY, PIPELINE):
         (folder / name).unlink(missing_ok=True)
-    for weights in [*folder.glob("*.safetensors"), *folder.glob("*.keras")]:
-        weights.unlink()
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    remove_weights(folder)
     (folder / _RUN).unlink()
+
+
+def remove_weights(folder: Path) -> None:
+    """Remove what takes room in a run's folder, its checkpoints and weights; what is told of it stays."""
+    for weights in [*folder.glob("*.safetensors"), *folder.glob("*.keras")]:
+        weights.unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _discard(parent: Path, name: str) -> None:
+    """Remove the weights of a run that has ended, if it lies there; nothing depends on it."""
+    folder = parent / name
+    if not _FOLDER.fullmatch(name) or folder.is_symlink() or run_of(folder) is None or is_in_use(folder):
+        return
+    with contextlib.suppress(OSError):
+        remove_weights(folder)

@@ -134,7 +134,10 @@ def end_if_lost(exit_code: int) -> None:
 def output_from_environment() -> Output | None:
     """Return the folder that the environment names for what the run leaves behind; None where it names none."""
     folder = os.environ.get(contract.ENV_OUTPUT)
-    return Output(Path(folder), os.environ.get(contract.ENV_RUN) or None) if folder else None
+    if not folder:
+        return None
+    discards = os.environ.get(contract.ENV_DISCARD, "").split(",")
+    return Output(Path(folder), os.environ.get(contract.ENV_RUN) or None, discards=discards)
 
 
 def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Output | None], R]) -> R:

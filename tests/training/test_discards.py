@@ -1,0 +1,82 @@
+"""What a run removes of others that nobody goes on with: room on a disk, and nothing that tells of them."""
+
+import os
+
+import pytest
+
+from feedline import manifest
+from feedline.training import Output, is_in_use, lock
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def document():
+    """Return any pipeline."""
+    return manifest.parse(
+        {
+            "apiVersion": "feedline.dev/v1alpha1",
+            "kind": "TrainingPipeline",
+            "metadata": {"name": "digits"},
+            "spec": {
+                "backend": "pytorch",
+                "data": {
+                    "volumes": [{"name": "digits", "persistentVolumeClaim": {"claimName": "digits"}}],
+                    "train": {"arrays": [{"name": "x", "path": "digits/x.npy", "role": "Input"}]},
+                },
+                "train": {"entrypoint": "digits:train", "epochs": 1},
+            },
+        }
+    )
+
+
+@pytest.fixture
+def left(tmp_path):
+    """Return a function that makes the folder of a run that has ended."""
+
+    def make(name, *, is_a_run=True):
+        folder = tmp_path / name
+        (folder / "checkpoints" / "step-8").mkdir(parents=True)
+        for file in ("model.safetensors", "checkpoints/step-8/model.safetensors", "history.csv", "report.json"):
+            (folder / file).write_text("{}")
+        if is_a_run:
+            (folder / "run.json").write_text('{"run": "another"}')
+        return folder
+
+    return make
+
+
+def weighs(folder):
+    return bool(list(folder.rglob("*.safetensors")))
+
+
+def test_weights_go_and_what_is_told_stays(tmp_path, document, left):
+    ended, other = left("lr-1-0a1b2c3d"), left("lr-2-0a1b2c3e")
+    output = Output(tmp_path / "lr-3-0a1b2c3f", "mine", discards=[ended.name, "lr-9-gone", ""])
+    output.begin(document)
+    output.close()
+    assert {path.name for path in ended.iterdir()} == {"run.json", "history.csv", "report.json"}
+    assert weighs(other)
+
+
+@pytest.mark.parametrize("name", ["../outside", ".", "sub/lr-1", "lr-1\n", "not-a-run", "a-link"])
+def test_nothing_else_is_removed(tmp_path, document, left, name):
+    folders = [left("outside"), left("runs/sub/lr-1"), left("runs/lr-1"), left("runs/not-a-run", is_a_run=False)]
+    (tmp_path / "runs" / "a-link").symlink_to(tmp_path / "outside")
+    output = Output(tmp_path / "runs" / "lr-3", "mine", discards=[name])
+    output.begin(document)
+    output.close()
+    assert all(map(weighs, folders))
+
+
+def test_a_run_that_still_writes_is_let_alone(tmp_path, document, left):
+    ending = left("lr-1-0a1b2c3d")
+    descriptor = lock(ending)
+    try:
+        assert is_in_use(ending)
+        output = Output(tmp_path / "lr-3", "mine", discards=[ending.name])
+        output.begin(document)
+        output.close()
+    finally:
+        os.close(descriptor)
+    assert weighs(ending)
