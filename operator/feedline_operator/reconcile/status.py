@@ -28,8 +28,7 @@ _LIVE_FIELDS: Final = (
     *("diskSamples", "diskRandomLimitPermille", "values", "fromStep", "checkpoint", "ranks", "verdict"),
 )
 _CHECKPOINT_FIELDS: Final = ("step", "epoch", "time", "bytes", "milliseconds")
-_OBJECTIVE_FIELDS: Final = ("value", "best", "bestStep")
-_FINAL_OBJECTIVE_FIELDS: Final = (*_OBJECTIVE_FIELDS, "curve", "epochSteps", "epochSamples")
+_OBJECTIVE_FIELDS: Final = ("value", "best", "bestStep", "curve", "epochSteps", "epochSamples")
 
 
 def compose(view: View, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def compose(view: View, outcome: Outcome, now: datetime) -> dict[str, Any]:
         "attempts": _with_from_step(view, feed) or None,
         "ranks": None if over else _ranks(view),
         "checkpoint": _only(newest.get("checkpoint"), _CHECKPOINT_FIELDS) or view.status.get("checkpoint"),
-        "objective": _objective(newest, is_over=over) or view.status.get("objective"),
+        "objective": _only(newest.get("objective"), _OBJECTIVE_FIELDS) or view.status.get("objective"),
         "failures": accounts.failures,
         "activeSeconds": accounts.active_seconds,
         "job": accounts.job,
@@ -65,7 +64,7 @@ def complete(view: View) -> dict[str, Any]:
     if (report := _final_report(view)) is not None:
         status |= {"report": report, "feed": _live(report)}
         status |= {"checkpoint": saved} if (saved := _only(report.get("checkpoint"), _CHECKPOINT_FIELDS)) else {}
-        status |= {"objective": aim} if (aim := _objective(report, is_over=True)) else {}
+        status |= {"objective": aim} if (aim := _only(report.get("objective"), _OBJECTIVE_FIELDS)) else {}
     return status
 
 
@@ -78,10 +77,6 @@ def _ranks(view: View) -> dict[str, int] | None:
 
 def _only(part: Object | None, fields: Sequence[str]) -> dict[str, Any]:
     return {field: part[field] for field in fields if field in part} if part is not None else {}
-
-
-def _objective(report: Object, *, is_over: bool) -> dict[str, Any]:
-    return _only(report.get("objective"), _FINAL_OBJECTIVE_FIELDS if is_over else _OBJECTIVE_FIELDS)
 
 
 def _with_from_step(view: View, feed: Object | None) -> list[dict[str, Any]]:
