@@ -164,6 +164,12 @@ def test_all_problems_are_told_at_once(fails):
         pytest.param(["run", "pipeline.yaml", "--backend", "caffe"], 64, "spec.backend: ", id="an unknown backend"),
         pytest.param(["train"], 64, "No such command", id="an unknown command"),
         pytest.param(["check", "pipeline.yaml", "--backend", "caffe"], 64, "spec.backend: ", id="check, the same"),
+        pytest.param(
+            ["sweep", "show", "digits", "--kubeconfig", "none"],
+            78,
+            "digits: is no folder here, and --kubeconfig none: there is no such file",
+            id="neither a folder nor a cluster",
+        ),
     ],
 )
 def test_a_wrong_use_is_told(project, arguments, code, message):
@@ -211,6 +217,16 @@ def test_bad_data_is_one_sentence_with_the_file(project, command, spoil, code):
     assert ended.code == code, ended.errors
     assert "features" in ended.errors
     assert [line.startswith("feedline: ") for line in ended.errors.splitlines()] == [True]
+
+
+def test_of_what_ended_before_the_first_step_only_the_reason_is_told(project):
+    project.save("labels", np.zeros(60, np.complex64))
+    ended = project.command(
+        *("run", "pipeline.yaml", "--volume", f"data={project.data}"),
+        *("--set", "spec.train.entrypoint=feedline.models:train"),
+    )
+    assert (ended.code, ended.output) == (64, "")
+    assert ended.errors == "feedline: array labels: the built-in model takes numbers, this is <c8\n"
 
 
 @pytest.mark.parametrize("engine", ["Feed", "Classic"])

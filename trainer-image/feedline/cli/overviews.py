@@ -6,7 +6,7 @@ from typing import Any
 
 from feedline.cli import options
 from feedline.manifest import Numbers, Sweep
-from feedline.overview import Entry, Overview, number, page
+from feedline.overview import Entry, Overview, number, page, text
 from feedline.sweeps import Trial, confirmed, ranked
 
 Reports = Mapping[int, Mapping[str, Any]]
@@ -91,17 +91,10 @@ def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
     for heading in ("training", "state", overview.value, *names, *speed):
         shown.add_column(Text(heading), no_wrap=heading in ("training", "state"))
     for entry in overview.entries:
-        given = [value(entry.parameters.get(name)) for name in names]
+        given = [text(entry.parameters[name]) if name in entry.parameters else "" for name in names]
         best = "" if entry.value is None else number(entry.value)
         shown.add_row(*map(Text, [entry.name, entry.state.lower(), best, *given, *_speed(entry)[: len(speed)]]))
     return shown
-
-
-def value(given: Any) -> str:
-    """Return a parameter for people."""
-    if given is None:
-        return ""
-    return number(given) if isinstance(given, float) else str(given)
 
 
 def _speed(entry: Entry) -> tuple[str, str]:

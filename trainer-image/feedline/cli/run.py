@@ -96,8 +96,8 @@ def run(
         )
     if as_json:
         typer.echo(json.dumps(finished, indent=2, ensure_ascii=False))
-    elif "steps" in finished:
-        _show(finished)
+    elif finished.get("steps") or ("steps" in finished and finished["exitCode"] == ExitCode.OK):
+        _show(finished)  # of what ended before the first step there is nothing to see but why
     if finished["exitCode"] != ExitCode.OK or finished["message"] != "completed":
         sys.stderr.write(f"feedline: {finished['message']}\n")
     raise typer.Exit(finished["exitCode"])

@@ -15,11 +15,12 @@ import typer
 from feedline import manifest
 from feedline.cli import options
 from feedline.cli.connection import ContextOption, KubeconfigOption, NamespaceOption
-from feedline.cli.overviews import of_sweep, table, value, write_page
+from feedline.cli.overviews import of_sweep, table, write_page
 from feedline.cli.overviews import show as show_overview
 from feedline.cli.swept import swept, swept_in
 from feedline.contract import ExitCode
 from feedline.errors import UsageError
+from feedline.overview import text
 
 if TYPE_CHECKING:
     from feedline.cli.swept import Swept
@@ -213,7 +214,7 @@ def _watching(sweep: "Sweep") -> Iterator[Any]:
 
 def _line(sweep: "Sweep", trial: "Trial") -> str:
     best = trial.best(sweep.objective)
-    parameters = "  ".join(f"{name}={value(given)}" for name, given in trial.parameters.items())
+    parameters = "  ".join(f"{name}={text(given)}" for name, given in trial.parameters.items())
     told = "" if best is None else f"  {sweep.objective.value} {best:.6g}"
     why = f"  ({trial.message})" if trial.message else ""
     return f"{sweep.name}-{trial.index}  {trial.state.lower()}{told}  {parameters}{why}"

@@ -8,7 +8,7 @@ from typing import Any
 from feedline.cli.cluster import PIPELINES, SWEEPS
 from feedline.cli.connection import connect
 from feedline.contract import LABEL_SWEEP
-from feedline.errors import InputMissingError
+from feedline.errors import EnvironmentInvalidError, InputMissingError
 from feedline.manifest import Sweep, parse_sweep
 from feedline.sweeps import Trial, trial_of
 
@@ -57,7 +57,10 @@ def swept_in(folder: Path) -> Swept:
 
 
 def _in_cluster(name: str, namespace: str | None, context: str | None, kubeconfig: str | None) -> Swept:
-    cluster = connect(namespace, context, kubeconfig)
+    try:
+        cluster = connect(namespace, context, kubeconfig)
+    except EnvironmentInvalidError as error:
+        raise EnvironmentInvalidError(f"{name}: is no folder here, and {error}") from None
     document = cluster.find(SWEEPS, name)
     if document is None:
         raise InputMissingError(

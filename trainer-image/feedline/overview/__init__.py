@@ -3,9 +3,9 @@
 Others make `Entry`s of what they have, and get a `page` that needs nothing else: no file, no network.
 """
 
-from feedline.overview.drawing import number
+from feedline.overview.drawing import number, text
 from feedline.overview.entry import Entry, Overview
 from feedline.overview.html import page
 from feedline.overview.shares import importance
 
-__all__ = ["Entry", "Overview", "importance", "number", "page"]
+__all__ = ["Entry", "Overview", "importance", "number", "page", "text"]
