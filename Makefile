@@ -38,7 +38,7 @@ else
 	.venv/bin/feedline compare $(demo_pipeline) --volume digits=$(demo_data) --output $(demo_runs)
 endif
 	rm -rf $(demo_sweep)
-	.venv/bin/feedline sweep run examples/sweep/sweep.yaml --volume digits=$(demo_data) --output $(demo_sweep) --set spec.template.spec.backend=$(or $(BACKEND),pytorch)
+	.venv/bin/feedline sweep run examples/sweep/sweep.yaml --volume digits=$(demo_data) --output $(demo_sweep) --set spec.trials=8 --set spec.template.spec.backend=$(or $(BACKEND),pytorch)
 	@.venv/bin/feedline sweep show $(demo_sweep) --html $(demo_sweep).html >/dev/null
 	@echo "page: $(demo_sweep).html"
 

@@ -60,7 +60,8 @@ def test_the_commands_of_the_readme_run_and_the_models_learn(project, readme):
     for arguments in commands(readme):
         report = project.folder / "report.json"
         told = ["--report", report.name] if arguments[0] == "run" else []
-        ended = project.command(*arguments, *told, way=way_of(arguments))
+        fewer = ["--set", "spec.trials=8"] if arguments[:2] == ["sweep", "run"] else []
+        ended = project.command(*arguments, *told, *fewer, way=way_of(arguments))
         assert ended.code == 0, (arguments, ended.errors)
         if arguments[:2] == ["sweep", "show"]:
             shown = project.command(*arguments, "--json", way="pytorch")

@@ -62,9 +62,15 @@ def _status_schema():
     return Schema(version["schema"]["openAPIV3Schema"]["properties"]["status"])
 
 
+# Many lives have the same documents, but for whose they are.
 @functools.cache
-def _require_valid(body):
-    manifest.parse(json.loads(body))
+def _problems_of_status(told):
+    return _status_schema().problems(json.loads(told))
+
+
+@functools.cache
+def _require_valid(told):
+    manifest.parse(json.loads(told))
 
 
 class DeadError(Exception):
@@ -112,7 +118,7 @@ class Server:
         if name in self.pipelines:
             raise ExistsError(name)
         if name not in self.created:
-            _require_valid(json.dumps(body, sort_keys=True))
+            _require_valid(json.dumps({**body, "metadata": {"name": name}}, sort_keys=True))
         assert "stop" not in body["spec"]
         self.pipelines[name] = self._new(name, body)
         self.created.append(name)
@@ -139,7 +145,7 @@ class Server:
         """Write the sweep's status if it is still what was seen."""
         if self.sweep is None or self.sweep["metadata"]["resourceVersion"] != seen["metadata"]["resourceVersion"]:
             raise StaleError(NAME)
-        assert _status_schema().problems(status) == []
+        assert _problems_of_status(json.dumps(status)) == []
         assert status != self.sweep["status"], "what is written changes nothing"
         was = {entry["type"]: entry for entry in self.sweep["status"].get("conditions", ())}
         if was and was["Succeeded"]["status"] != "Unknown":
