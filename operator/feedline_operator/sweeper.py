@@ -1,7 +1,7 @@
 """Carries the plans of sweeps out: one sweep at a time, several at once. What takes long runs in a thread beside.
 
-The order is that of `SweepPlan`: status, changes, new trials, Events. A crash between any two of them leaves something
-that the next look at the sweep completes: a trial exists or does not, and its name is its number.
+The order is that of `SweepPlan`: status, changes, deletions, new trials, Events. A crash between any two of them leaves
+something that the next look at the sweep completes: a trial exists or does not, and its name is its number.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from feedline_operator.events import Teller
 from feedline_operator.metrics import Metrics
 from feedline_operator.queue import WorkQueue
 from feedline_operator.reconcile import Refusal, owned_by
+from feedline_operator.slim import Kind
 from feedline_operator.store import Key, Store
 from feedline_operator.sweeps import (
     ObservedSweep,
@@ -96,15 +97,21 @@ class Sweeper:
                 with contextlib.suppress(GoneError):
                     pipeline = await self._cluster.patch_pipeline(key.namespace, change.name, change.uid, change.change)
                     self._take(pipeline)
+            for pipeline in plan.lost:
+                await self._delete("pipeline", pipeline)
             for index in plan.start if self._may_begin(key, observed) else ():
                 await self._begin(key, document, index)
             await self._teller.tell(document, plan.transitions)
             if plan.delete:
-                metadata = document["metadata"]
-                with contextlib.suppress(GoneError):
-                    await self._cluster.delete("sweep", *key, metadata["uid"], metadata["resourceVersion"])
+                await self._delete("sweep", document)
         if plan.again is not None:
             self._queue.add_after(key, (plan.again - now).total_seconds())
+
+    async def _delete(self, kind: Kind, thing: Any) -> None:
+        metadata = thing["metadata"]
+        seen = metadata["uid"], metadata["resourceVersion"]
+        with contextlib.suppress(GoneError):
+            await self._cluster.delete(kind, metadata["namespace"], metadata["name"], *seen)
 
     async def _write_status(self, observed: ObservedSweep, plan: SweepPlan) -> Any:
         if plan.status is None:

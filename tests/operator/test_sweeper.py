@@ -163,6 +163,34 @@ def test_a_trial_that_was_deleted_runs_again_with_its_number():
     assert server.pipelines[f"{NAME}-1"]["metadata"]["annotations"][PARAMETERS_ANNOTATION] == before
 
 
+def test_a_trial_of_which_nobody_knows_what_it_reported_runs_again():
+    server, operator = started(parallel=1, maxFailed=0, trials=2)
+    before = server.pipelines[f"{NAME}-0"]["metadata"]
+    server.loses(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    again = server.pipelines[f"{NAME}-0"]["metadata"]
+    assert server.created == [f"{NAME}-0"] * 2
+    assert again["uid"] != before["uid"]
+    assert again["annotations"][PARAMETERS_ANNOTATION] == before["annotations"][PARAMETERS_ANNOTATION]
+    assert operator.calls.events == ["TrialLost"]
+    run_through(server, operator)
+    assert server.sweep["status"]["trials"] == {"created": 2, "running": 0, "complete": 2, "pruned": 0, "failed": 0}
+    server.loses(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    assert server.created == [f"{NAME}-{index}" for index in (0, 0, 1)], "a sweep that has ended is let alone"
+
+
+def test_a_program_that_says_nothing_is_not_run_again():
+    server, operator = started(parallel=1, maxFailed=0, trials=2)
+    server.loses(f"{NAME}-0")
+    server.pipelines[f"{NAME}-0"]["status"]["attempts"][0] |= {"reason": "Completed", "exitCode": 0}
+    operator.hear()
+    operator.settle()
+    assert standing(server)["message"].endswith(f"{NAME}-0: val_loss was never reported; reported was nothing")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

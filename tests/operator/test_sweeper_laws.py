@@ -118,6 +118,11 @@ class Life(RuleBasedStateMachine):
     def end(self, data, end):
         self.server.ends(data.draw(st.sampled_from(self.server.unfinished())), *end)
 
+    @precondition(lambda self: self.server.unfinished())
+    @rule(data=st.data())
+    def lose(self, data):
+        self.server.loses(data.draw(st.sampled_from(self.server.unfinished())))
+
     @precondition(lambda self: self.server.pipelines)
     @rule(data=st.data())
     def delete(self, data):

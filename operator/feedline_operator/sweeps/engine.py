@@ -1,12 +1,13 @@
 """`reconcile_sweep`: what a sweep's trials say, what is decided by it, and what there is to do."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from feedline.contract import SUSPENDED_ANNOTATION
 from feedline.manifest import ManifestError, Sweep, parse_sweep
-from feedline.sweeps import Trial, decide
+from feedline.sweeps import Trial, decide, is_lost
 from feedline_operator.reconcile import Transition, times
 from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
 from feedline_operator.reconcile.observed import condition, deleting
@@ -40,8 +41,16 @@ def reconcile_sweep(observed: ObservedSweep, now: datetime) -> SweepPlan:
     trials = trials_of(document, sweep, observed.trials)
     if is_over(document):
         return _after_the_end(document, sweep, trials, now)
+    lost = () if "stop" in document["spec"] else tuple(pipeline for pipeline, _ in trials if is_lost(pipeline))
+    trials = [each for each in trials if each[0] not in lost]
     standing, changes, start = _decide(observed, sweep, trials)
-    return _plan(document, trials, sweep, standing, now, changes, start)
+    plan = _plan(document, trials, sweep, standing, now, changes, start)
+    return replace(plan, lost=lost, transitions=(*map(_told_again, lost), *plan.transitions))
+
+
+def _told_again(pipeline: Object) -> Transition:
+    name = pipeline["metadata"]["name"]
+    return Transition("Warning", "TrialLost", f"{name} runs again: its pod was gone before its report was read.")
 
 
 def _decide(

@@ -32,12 +32,13 @@ class ChangeTrial:
 class SweepPlan:
     """The status is written first, then trials are changed, then others begun, then the transitions told.
 
-    `start` are numbers of trials to create, one after the other, each with what is suggested by then. `delete` says
-    that the sweep's time is up.
+    `lost` are trials to delete, which begin again. `start` are numbers of trials to create, one after the other, each
+    with what is suggested by then. `delete` says that the sweep's time is up.
     """
 
     status: Object | None = None
     changes: tuple[ChangeTrial, ...] = ()
+    lost: tuple[Object, ...] = ()
     start: tuple[int, ...] = ()
     transitions: tuple[Transition, ...] = ()
     again: datetime | None = None

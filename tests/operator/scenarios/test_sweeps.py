@@ -152,3 +152,24 @@ def test_killed_at_every_write_it_is_the_same_sweep(site):
     assert sorted(created) == world.trials("killed") == [f"killed-{index}" for index in range(4)]
     values = {world.state(name)["metadata"]["annotations"][PARAMETERS_ANNOTATION] for name in created}
     assert len(values) == 4
+
+
+def test_a_trial_whose_report_nobody_could_read_runs_again(site):
+    """Its pod ends and is taken away while no operator is there."""
+    world = site.world
+    world.sweep("lost", **{**RANDOM, "trials": 1, "maxFailed": 0})
+    eventually(lambda: world.find("lost-0"), "it begins", 120)
+    pod, first = world.runs("lost-0"), world.state("lost-0")["metadata"]
+    site.operator.kill()
+    world.ends(pod, 0, message=report(0.5))
+    eventually(lambda: "completionTime" in world.job("lost-0")["status"], "its Job is done", 120)
+    world.remove(pod)
+    world.free_lease()
+    site.operator.start()
+    eventually(lambda: (world.find("lost-0") or {"metadata": first})["metadata"]["uid"] != first["uid"], "anew", 120)
+    again = world.state("lost-0")["metadata"]["annotations"]
+    assert again[PARAMETERS_ANNOTATION] == first["annotations"][PARAMETERS_ANNOTATION]
+    world.ends(world.runs("lost-0", after=(pod,)), 0, message=report(0.7))
+    done = world.sweep_becomes("Completed", "lost")
+    assert done["status"]["best"]["value"] == "0.7"
+    assert world.events("lost", "TrainingSweep") == ["TrialLost", "Completed"]

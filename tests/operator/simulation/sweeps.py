@@ -181,6 +181,16 @@ class Server:
             pipeline["status"]["objective"] = sample.report["objective"]
         self._touch(pipeline)
 
+    def loses(self, name):
+        """Let a trial end whose pod is taken away before anybody looks."""
+        ended = {"index": 1, "reason": "Deleted", "endTime": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        self.ends(name)
+        self.pipelines[name]["status"] = {
+            "conditions": self.pipelines[name]["status"]["conditions"],
+            "attempts": [ended],
+        }
+        self.samples.pop(name, None)
+
     def obeys(self):
         """Let the trials that were told to stop do so."""
         for name in self.unfinished():
@@ -238,9 +248,13 @@ class Calls:
         self.events.append(body["reason"])
 
     async def delete(self, kind, _, name, uid, version):
-        known = self._server.sweep["metadata"]
-        assert (kind, name, uid, version) == ("sweep", NAME, known["uid"], known["resourceVersion"])
-        self._deaths.write("delete", lambda: setattr(self._server, "sweep", None))
+        thing = self._server.sweep if kind == "sweep" else self._server.get_pipeline(name)
+        known = thing["metadata"]
+        assert (name, uid, version) == (known["name"], known["uid"], known["resourceVersion"])
+        gone = (
+            (lambda: setattr(self._server, "sweep", None)) if kind == "sweep" else (lambda: self._server.delete(name))
+        )
+        self._deaths.write("delete", gone)
 
 
 class Operator:

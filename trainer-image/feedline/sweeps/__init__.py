@@ -5,7 +5,7 @@ What happens is decided by what the trials are now, on a laptop as in a cluster,
 """
 
 from feedline.sweeps.decisions import Decision, Stop, decide
-from feedline.sweeps.pipelines import trial_of
+from feedline.sweeps.pipelines import is_lost, trial_of
 from feedline.sweeps.study import write_study
 from feedline.sweeps.suggestions import suggest
 from feedline.sweeps.trials import Confirmed, State, Trial, best_of, confirmed, flaw, is_confirmation, ranked
@@ -21,6 +21,7 @@ __all__ = [
     "decide",
     "flaw",
     "is_confirmation",
+    "is_lost",
     "ranked",
     "suggest",
     "trial_of",

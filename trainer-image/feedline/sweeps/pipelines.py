@@ -13,6 +13,8 @@ Object = Mapping[str, Any]
 
 _KEPT: Final = 4096
 _STOPPED: Final = "Stopped"
+_COMPLETED: Final = "Completed"
+_LOST: Final = "its pod was gone before anybody had read what it reported"
 
 
 def trial_of(pipeline: Object, value: str, index: int, told: Object | None = None) -> Trial:
@@ -33,6 +35,21 @@ def trial_of(pipeline: Object, value: str, index: int, told: Object | None = Non
     curve, rows = _curve(status.get("objective", {}) if told is None else told)
     state, message = _state(pipeline, curve, value, over=over)
     return Trial(index, _parameters(pipeline), state, curve, rows, message)
+
+
+def is_lost(pipeline: Object) -> bool:
+    """Return whether a trial came to its end and nobody knows what it reported.
+
+    Its pod was taken away when it had ended and before anybody had looked, as with the node that it was on.
+    """
+    status = pipeline.get("status", {})
+    newest: Object = next(iter(status.get("attempts", ())), {})
+    is_done = _end(pipeline).get("reason") == _COMPLETED
+    return is_done and "endTime" in newest and "exitCode" not in newest and not _is_told(status)
+
+
+def _is_told(status: Object) -> bool:
+    return "report" in status or bool(status.get("objective", {}).get("curve"))
 
 
 def _end(pipeline: Object) -> Object:
@@ -80,5 +97,7 @@ def _state(pipeline: Object, curve: Sequence[tuple[int, float]], value: str, *, 
         return State.PRUNED, stop.get("message") or "stopped by its spec.stop"
     if not over:
         return State.RUNNING, ""
+    if is_lost(pipeline):
+        return State.FAILED, _LOST
     why = flaw(value, curve, pipeline["status"].get("report", {}).get("values", {}))
     return (State.FAILED, why) if why else (State.COMPLETE, "")
