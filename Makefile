@@ -14,6 +14,9 @@ SHELL := /bin/sh
 .NOTPARALLEL:  # every set goes into the same .venv
 .SUFFIXES:
 
+# Where no bytecode is kept, every interpreter compiles its framework anew: 9 of the 15 s in which torch is imported.
+unexport PYTHONDONTWRITEBYTECODE
+
 checksum = $(shell cat $1 2>/dev/null | cksum | cut -d' ' -f1)
 stamp = .venv/.installed/$1-$(call checksum,$2)
 
