@@ -66,7 +66,8 @@ def _run(options: argparse.Namespace) -> None:
             NOTES,
         ]
     )
-    report.write("operator", results, page, options.out)
+    # Some of the sections stand beside the rest, which was measured on another day.
+    report.write("-".join(["operator", *(options.only or ())]), results, page, options.out)
 
 
 def _sections(options: argparse.Namespace) -> list[tuple[str, Section]]:
