@@ -174,16 +174,10 @@ def test_a_stop_and_a_deadline_keep_what_was_trained_and_a_namesake_begins_anew(
     late = start("late", steps=100 * STEPS, policy={"activeDeadlineSeconds": deadline})
     told = json.dumps({"spec": {"stop": {"message": "good enough"}}})
     cluster.kubectl("patch", "tp", stopped, "-n", namespace, "--type=merge", "-p", told)
-    found = eventually(
-        lambda: (
-            (each := pipeline(stopped))["conditions"]["Succeeded"]["status"] == "True"
-            # The pod's own word may come a moment later than its end.
-            and "report" in each["status"]
-            and each
-        ),
-        "it has stopped, and its report is there",
-        60,
-    )
+    ended = becomes(stopped, "Stopped")
+    # The pod's own word may come a moment later than its end.
+    eventually(lambda: "report" in pipeline(stopped)["status"], f"its report is there: {ended['status']}", 60)
+    found = pipeline(stopped)
     succeeded = found["conditions"]["Succeeded"]
     assert (succeeded["reason"], succeeded["message"]) == ("Stopped", "Stopped by spec.stop: good enough")
     steps = found["status"]["report"]["steps"]
