@@ -174,7 +174,7 @@ def test_a_stop_and_a_deadline_keep_what_was_trained_and_a_namesake_begins_anew(
     late = start("late", steps=100 * STEPS, policy={"activeDeadlineSeconds": deadline})
     told = json.dumps({"spec": {"stop": {"message": "good enough"}}})
     cluster.kubectl("patch", "tp", stopped, "-n", namespace, "--type=merge", "-p", told)
-    ended = becomes(stopped, "Stopped")
+    ended = becomes(stopped, "Stopped", seconds=60)
     # The pod's own word may come a moment later than its end.
     eventually(lambda: "report" in pipeline(stopped)["status"], f"its report is there: {ended['status']}", 60)
     found = pipeline(stopped)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from manifests import document
 
 from feedline import manifest
 from feedline.training import Output, is_in_use, lock
@@ -10,24 +11,7 @@ from feedline.training import Output, is_in_use, lock
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture
-def document():
-    """Return any pipeline."""
-    return manifest.parse(
-        {
-            "apiVersion": "feedline.dev/v1alpha1",
-            "kind": "TrainingPipeline",
-            "metadata": {"name": "digits"},
-            "spec": {
-                "backend": "pytorch",
-                "data": {
-                    "volumes": [{"name": "digits", "persistentVolumeClaim": {"claimName": "digits"}}],
-                    "train": {"arrays": [{"name": "x", "path": "digits/x.npy", "role": "Input"}]},
-                },
-                "train": {"entrypoint": "digits:train", "epochs": 1},
-            },
-        }
-    )
+DOCUMENT = manifest.parse(document())
 
 
 @pytest.fixture
@@ -50,32 +34,32 @@ def weighs(folder):
     return bool(list(folder.rglob("*.safetensors")))
 
 
-def test_weights_go_and_what_is_told_stays(tmp_path, document, left):
+def test_weights_go_and_what_is_told_stays(tmp_path, left):
     ended, other = left("lr-1-0a1b2c3d"), left("lr-2-0a1b2c3e")
     output = Output(tmp_path / "lr-3-0a1b2c3f", "mine", discards=[ended.name, "lr-9-gone", ""])
-    output.begin(document)
+    output.begin(DOCUMENT)
     output.close()
     assert {path.name for path in ended.iterdir()} == {"run.json", "history.csv", "report.json"}
     assert weighs(other)
 
 
 @pytest.mark.parametrize("name", ["../outside", ".", "sub/lr-1", "lr-1\n", "not-a-run", "a-link"])
-def test_nothing_else_is_removed(tmp_path, document, left, name):
+def test_nothing_else_is_removed(tmp_path, left, name):
     folders = [left("outside"), left("runs/sub/lr-1"), left("runs/lr-1"), left("runs/not-a-run", is_a_run=False)]
     (tmp_path / "runs" / "a-link").symlink_to(tmp_path / "outside")
     output = Output(tmp_path / "runs" / "lr-3", "mine", discards=[name])
-    output.begin(document)
+    output.begin(DOCUMENT)
     output.close()
     assert all(map(weighs, folders))
 
 
-def test_a_run_that_still_writes_is_let_alone(tmp_path, document, left):
+def test_a_run_that_still_writes_is_let_alone(tmp_path, left):
     ending = left("lr-1-0a1b2c3d")
     descriptor = lock(ending)
     try:
         assert is_in_use(ending)
         output = Output(tmp_path / "lr-3", "mine", discards=[ending.name])
-        output.begin(document)
+        output.begin(DOCUMENT)
         output.close()
     finally:
         os.close(descriptor)

@@ -58,7 +58,7 @@ def build(
 
 
 def _is_of_no_use(pipeline: Object, trial: Trial) -> bool:
-    """Return whether nobody goes on with what a trial has saved: it was ended early, and is not to be confirmed."""
+    """Return whether nobody goes on with what a trial has saved: it was ended early."""
     return trial.state == State.PRUNED and is_over(pipeline) and "output" in pipeline["spec"]
 
 

@@ -183,13 +183,11 @@ class Server:
 
     def loses(self, name):
         """Let a trial end whose pod is taken away before anybody looks."""
-        ended = {"index": 1, "reason": "Deleted", "endTime": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        self.ends(name)
-        self.pipelines[name]["status"] = {
-            "conditions": self.pipelines[name]["status"]["conditions"],
-            "attempts": [ended],
-        }
         self.samples.pop(name, None)
+        self.ends(name)
+        status = self.pipelines[name]["status"]
+        del status["report"]
+        status["attempts"] = [{"index": 1, "reason": "Deleted", "endTime": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")}]
 
     def obeys(self):
         """Let the trials that were told to stop do so."""
@@ -248,13 +246,10 @@ class Calls:
         self.events.append(body["reason"])
 
     async def delete(self, kind, _, name, uid, version):
-        thing = self._server.sweep if kind == "sweep" else self._server.get_pipeline(name)
-        known = thing["metadata"]
+        server, is_sweep = self._server, kind == "sweep"
+        known = (server.sweep if is_sweep else server.get_pipeline(name))["metadata"]
         assert (name, uid, version) == (known["name"], known["uid"], known["resourceVersion"])
-        gone = (
-            (lambda: setattr(self._server, "sweep", None)) if kind == "sweep" else (lambda: self._server.delete(name))
-        )
-        self._deaths.write("delete", gone)
+        self._deaths.write("delete", lambda: setattr(server, "sweep", None) if is_sweep else server.delete(name))
 
 
 class Operator:

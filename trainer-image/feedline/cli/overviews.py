@@ -91,7 +91,7 @@ def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
     for heading in ("training", "state", overview.value, *names, *speed):
         shown.add_column(Text(heading), no_wrap=heading in ("training", "state"))
     for entry in overview.entries:
-        given = [text(entry.parameters[name]) if name in entry.parameters else "" for name in names]
+        given = [text(entry.parameters.get(name)) for name in names]
         best = "" if entry.value is None else number(entry.value)
         shown.add_row(*map(Text, [entry.name, entry.state.lower(), best, *given, *_speed(entry)[: len(speed)]]))
     return shown

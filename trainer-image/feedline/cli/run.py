@@ -96,7 +96,7 @@ def run(
         )
     if as_json:
         typer.echo(json.dumps(finished, indent=2, ensure_ascii=False))
-    elif finished.get("steps") or ("steps" in finished and finished["exitCode"] == ExitCode.OK):
+    elif "steps" in finished and (finished["steps"] or finished["exitCode"] == ExitCode.OK):
         _show(finished)  # of what ended before the first step there is nothing to see but why
     if finished["exitCode"] != ExitCode.OK or finished["message"] != "completed":
         sys.stderr.write(f"feedline: {finished['message']}\n")

@@ -308,7 +308,8 @@ def _trial_problems(sweep: Sweep) -> list[str]:
             problems.append(f"{said}: {problem}")
     if not problems:
         together = _first_of_each(sweep, _corners(sweep)).items()
-        problems = [f"spec.parameters: {json.dumps(corner)} is not possible: {each}" for each, corner in together][:2]
+        problems = [f"spec.parameters: {json.dumps(corner)} is not possible: {each}" for each, corner in together]
+        problems = problems[:2]  # which show what it is
     if not problems and sweep.confirm is not None:
         again = _problems_of(sweep, {}, index=sweep.confirm.seeds * CONFIRMATION)
         problems = [f"spec.confirm: a confirmation is not possible: {each}" for each in again]

@@ -90,8 +90,10 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if _WHOLE_FROM <= abs(value) < _WHOLE_TO else f"{value:.5g}"
 
 
-def text(value: Parameter) -> str:
-    """Return a parameter for people."""
+def text(value: Parameter | None) -> str:
+    """Return a parameter for people; "" where a training has none."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     return number(value) if isinstance(value, float) else str(value)

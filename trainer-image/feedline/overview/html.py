@@ -80,7 +80,7 @@ def _cells(entry: Entry, names: Sequence[str]) -> list[str]:
         (entry.name, ""),
         (entry.state.lower(), ""),
         (number(entry.value), entry.value),
-        *(("" if value is None else text(value), value) for value in given),
+        *((text(value), value) for value in given),
         (rate, entry.samples_per_second),
         (waits, entry.wait_permille),
         (entry.message, ""),
