@@ -182,6 +182,19 @@ def test_a_trial_of_which_nobody_knows_what_it_reported_runs_again():
     assert server.created == [f"{NAME}-{index}" for index in (0, 0, 1)], "a sweep that has ended is let alone"
 
 
+def test_a_lost_trial_of_a_sweep_that_fails_stays():
+    server, operator = started(parallel=2, maxFailed=0)
+    server.loses(f"{NAME}-0")
+    server.ends(f"{NAME}-1", "False", "UserError", "ValueError")
+    operator.hear()
+    operator.settle()
+    assert standing(server)["reason"] == "TrialsFailed"
+    assert server.created == [f"{NAME}-0", f"{NAME}-1"]
+    assert set(server.pipelines) == {f"{NAME}-0", f"{NAME}-1"}
+    assert server.sweep["status"]["trials"]["failed"] == 2
+    assert operator.calls.events == ["TrialsFailed"]
+
+
 def test_a_program_that_says_nothing_is_not_run_again():
     server, operator = started(parallel=1, maxFailed=0, trials=2)
     server.loses(f"{NAME}-0")

@@ -42,9 +42,11 @@ def reconcile_sweep(observed: ObservedSweep, now: datetime) -> SweepPlan:
     if is_over(document):
         return _after_the_end(document, sweep, trials, now)
     lost = () if "stop" in document["spec"] else tuple(pipeline for pipeline, _ in trials if is_lost(pipeline))
-    trials = [each for each in trials if each[0] not in lost]
-    standing, changes, start = _decide(observed, sweep, trials)
-    plan = _plan(document, trials, sweep, standing, now, changes, start)
+    known = [each for each in trials if each[0] not in lost]
+    standing, changes, start = _decide(observed, sweep, known)
+    if standing.status != "Unknown":  # of a sweep that ends, nothing begins again
+        return _plan(document, trials, sweep, standing, now, changes)
+    plan = _plan(document, known, sweep, standing, now, changes, start)
     return replace(plan, lost=lost, transitions=(*map(_told_again, lost), *plan.transitions))
 
 
