@@ -107,7 +107,7 @@ class World:
         self.rest.do("DELETE", self._pipeline(name), propagationPolicy="Background")
 
     def events(self, name: str = "digits", kind: str = "TrainingPipeline") -> list[str]:
-        """Return the reasons of the Events about a pipeline or a sweep, in order of their names."""
+        """Return the reasons of the Events about a pipeline or a sweep, in no order that means anything."""
         query = {"fieldSelector": f"involvedObject.kind={kind},involvedObject.name={name}"}
         found = self.rest.do("GET", f"{CORE}/namespaces/{self.namespace}/events", **query)["items"]
         return [event["reason"] for event in found]
