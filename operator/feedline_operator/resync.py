@@ -49,6 +49,7 @@ class Resync:
         self._namespaces = namespaces
         self._interval = interval_seconds
         self._armed = asyncio.Event()
+        self._unread: set[str | None] = set()  # namespaces whose sweeps were refused when they were listed last
         self.synced = asyncio.Event()
         self.missed_in_a_row = 0
         """Times, one after the other, that it found what the watches should have told."""
@@ -99,7 +100,7 @@ class Resync:
             present.add(thing["metadata"]["uid"])
             if not self._store.has(kind, thing):
                 unknown.append(thing)
-        gone = self._store.missing(kind, present, mark)
+        gone = [thing for thing in self._store.missing(kind, present, mark) if not self._is_unread(kind, thing)]
         if unknown or gone:
             await asyncio.sleep(_GRACE_SECONDS)
         late = [key for thing in unknown if (key := self._store.put(kind, thing)) is not None]
@@ -119,7 +120,14 @@ class Resync:
                 if kind != "sweep":
                     raise
                 # Whoever keeps definitions and rights by hand may not have those of sweeps: pipelines go on without.
-                logger.warning("no TrainingSweep is looked after: %s; apply the newer definitions and rights", error)
+                logger.warning("TrainingSweeps cannot be listed: %s; apply the newer definitions and rights", error)
+                self._unread.add(namespace)
+            else:
+                self._unread.discard(namespace)
+
+    def _is_unread(self, kind: Kind, thing: Any) -> bool:
+        """Return whether nobody can say if a thing is there still."""
+        return kind == "sweep" and not self._unread.isdisjoint((None, thing["metadata"]["namespace"]))
 
     async def _wait(self, seconds: float) -> bool:
         try:

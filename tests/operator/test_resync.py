@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 
+import pytest
 from simulation.clock import now, simulate
 from simulation.documents import job, pipeline, pod
 
-from feedline_operator.errors import GoneError, UnreachableError
+from feedline_operator.errors import GoneError, RefusedError, UnreachableError
 from feedline_operator.queue import WorkQueue
 from feedline_operator.resync import Resync
 from feedline_operator.store import Key, Store
@@ -192,6 +193,43 @@ def test_each_namespace_is_listed():
             assert {(kind, namespace) for _, kind, namespace in lists.lists} == {
                 (kind, namespace) for kind in ("sweep", "pipeline", "job", "pod") for namespace in "ab"
             }
+
+    simulate(main())
+
+
+SWEEP = {
+    "metadata": {"namespace": "a", "name": "rates", "uid": "rates", "resourceVersion": "7"},
+    "spec": {},
+    "status": {},
+}
+
+
+@pytest.mark.parametrize("namespaces", [(None,), ("a",), ("b", "a")])
+def test_sweeps_that_cannot_be_listed_for_once_are_not_forgotten(namespaces):
+    class Refusing(Lists):
+        refuses = False
+
+        async def list_all(self, kind, namespace):
+            if self.refuses and kind == "sweep" and namespace in (None, "a"):
+                raise RefusedError("Unauthorized")
+            async for thing in super().list_all(kind, namespace):
+                if namespace in (None, thing["metadata"]["namespace"]):
+                    yield thing
+
+    async def main():
+        lists = Refusing(sweep=[SWEEP])
+        async with running(lists, namespaces) as (resync, store, _):
+            lists.refuses = True
+            await asyncio.sleep(610)
+            assert store.sweeps() == [SWEEP]
+            assert resync.missed_in_a_row == 0
+            lists.refuses = False
+            await asyncio.sleep(610)
+            newer = {**SWEEP, "metadata": {**SWEEP["metadata"], "resourceVersion": "8"}}
+            assert store.put("sweep", newer) == Key("a", "rates")
+            lists.things["sweep"] = []
+            await asyncio.sleep(610)
+            assert store.sweeps() == []
 
     simulate(main())
 
