@@ -59,10 +59,14 @@ def update(
         if not others or "endTime" not in current:
             break
         current, fresh = None, others
-    there = set(_uids(pod for pod in pods if "gone" not in pod))
+    since = _since(attempts)
+    there = {pod["metadata"]["uid"]: pod["metadata"]["creationTimestamp"] for pod in pods if "gone" not in pod}
     for number, attempt in enumerate(attempts):
-        # They are asked for where a pod may be of this attempt or of the one before.
-        if number > 1 or ("endTime" in attempt and not there & set(attempt.get("members", ()))):
+        members = attempt.get("members", ())
+        if number > 1:  # only those that would be taken for new ones: it was a moment ago
+            members = [uid for uid in members if there.get(uid, "") >= since]
+            attempt["members"] = members
+        if "endTime" in attempt and there.keys().isdisjoint(members):
             attempt.pop("members", None)
     return attempts[:KEPT]
 
@@ -88,7 +92,7 @@ def left_over(attempts: Sequence[Object], pods: Iterable[Object]) -> list[Object
     """
     if attempts and attempts[0].get("exitCode") in (ExitCode.OK, *FATAL_EXIT_CODES):
         return []
-    over = {uid for attempt in attempts[:2] if "endTime" in attempt for uid in attempt.get("members", ())}
+    over = {uid for attempt in attempts if "endTime" in attempt for uid in attempt.get("members", ())}
     return [pod for pod in pods if pod["metadata"]["uid"] in over and not ended(pod) and not deleting(pod)]
 
 
@@ -110,9 +114,7 @@ def running(attempts: Sequence[Object], pods: Iterable[Object]) -> dict[int, Obj
 
 def _fresh(attempts: Sequence[Attempt], pods: Iterable[Object]) -> list[Object]:
     """Return the pods that have started and are of no attempt yet."""
-    known = uids(attempts[:2])
-    # The Job keeps those that have failed, for longer than they are listed.
-    since = max((attempt.get("startTime", "") for attempt in attempts[1:2]), default="")
+    known, since = uids(attempts), _since(attempts)
     return [
         pod
         for pod in pods
@@ -121,6 +123,11 @@ def _fresh(attempts: Sequence[Attempt], pods: Iterable[Object]) -> list[Object]:
         and started(pod)
         and pod["metadata"]["creationTimestamp"] >= since
     ]
+
+
+def _since(attempts: Sequence[Attempt]) -> str:
+    """Return when the attempt before the newest began; pods that failed before are kept for longer than attempts."""
+    return max((attempt.get("startTime", "") for attempt in attempts[1:]), default="")
 
 
 def _successors(attempt: Attempt, fresh: Sequence[Object], pods: Iterable[Object], nodes: int) -> list[Object]:

@@ -242,6 +242,25 @@ LifeTogether.TestCase.settings = settings(max_examples=50, stateful_step_count=4
 TestLifeTogether = LifeTogether.TestCase
 
 
+def test_pods_that_are_still_being_taken_away_are_not_taken_for_new_ones():
+    """Two attempts end in the second in which the pods of the one before are told to end."""
+    life = LifeTogether()
+    kubernetes = life.kubernetes
+    life.go_on()
+    kubernetes.end(kubernetes.pods["pod-3"], 1, "")
+    life.go_on()
+    life.confirm()
+    life.control()
+    kubernetes.evict(kubernetes.pods["pod-6"])
+    life.go_on()
+    kubernetes.end(kubernetes.pods["pod-9"], 1, "")
+    life.go_on()
+    assert [attempt["uid"] for attempt in kubernetes.pipeline["status"]["attempts"]] == [
+        f"pod-{number}" for number in (10, 9, 6, 3)
+    ]
+    life.teardown()
+
+
 FATES = st.lists(st.sampled_from([74, 75, 137, 135, "oom", "evicted"]), max_size=5)
 ENDS = st.sampled_from([0, 64, 65, 66, 70, 78, 74, "oom"])
 RETRIES = 2
