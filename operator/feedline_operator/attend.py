@@ -39,6 +39,7 @@ async def attend(
     workers
         How many keys are worked on at once.
     """
+    queue.restart()
     async with asyncio.TaskGroup() as group:
         for number in range(workers):
             group.create_task(_work(queue, reconcile, reconciled), name=f"worker {number}")

@@ -51,7 +51,7 @@ class Health:
         metrics.gauge(
             "feedline_operator_queue_oldest_seconds",
             "How long the oldest pipeline has been waiting for a worker.",
-            queue.oldest_seconds,
+            lambda: queue.oldest_seconds() if elector.leading() else 0.0,
         )
         metrics.gauge(
             "feedline_operator_loop_lag_seconds", "How late the event loop was in the last second.", lambda: self._lag

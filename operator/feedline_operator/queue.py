@@ -83,6 +83,10 @@ class WorkQueue:
             self._again.discard(key)
             self.add(key)
 
+    def restart(self) -> None:
+        """Let all that wait begin to wait now: until now nobody worked."""
+        self._ready = OrderedDict.fromkeys(self._ready, _now())
+
     def oldest_seconds(self) -> float:
         """Return how long the oldest key has been waiting for a worker."""
         return _now() - next(iter(self._ready.values())) if self._ready else 0.0

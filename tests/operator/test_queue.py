@@ -32,6 +32,22 @@ def test_a_key_that_is_added_twice_is_worked_on_once():
     assert simulate(main()) == [A, B, None]
 
 
+def test_who_begins_to_work_finds_that_nothing_has_waited_for_him():
+    async def main():
+        queue = WorkQueue()
+        queue.add(A)
+        queue.add(B)
+        await asyncio.sleep(400)
+        assert queue.oldest_seconds() == 400
+        queue.restart()
+        assert queue.oldest_seconds() == 0
+        await asyncio.sleep(5)
+        assert queue.oldest_seconds() == 5
+        return [await queue.get(), await queue.get(), await take(queue, 5)]
+
+    assert simulate(main()) == [A, B, None]
+
+
 def test_a_key_comes_back_if_it_was_added_while_it_was_worked_on():
     async def main():
         queue = WorkQueue()
