@@ -6,6 +6,7 @@ changed meanwhile. Reads for the resync and the Lease do not take tokens, so tha
 
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
@@ -246,6 +247,8 @@ class Cluster:
         return answer.status, answer.headers, await answer.read()
 
 
+# A ValidatingAdmissionPolicy answers 422 as a schema does, and a webhook what it likes; both may change their mind.
+_DENIED: Final = re.compile("denied (the )?request")
 _SUBRESOURCES: Final = ("/status", "/eviction")
 _METHODS: Final = {"list": "GET", "get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 
@@ -274,7 +277,7 @@ def _error(status: int, headers: Mapping[str, str], content: bytes, what: str) -
         return GoneError(message)
     if status == 409:
         return ExistsError(message) if reason == "AlreadyExists" else StaleError(message)
-    if status == 422:
+    if status == 422 and not _DENIED.search(message):
         return InvalidError(message)
     if status == 429 or status >= 500:
         return BusyError(message, _retry_after(headers, answer))

@@ -36,7 +36,7 @@ def event_body(
 ) -> dict[str, Any]:
     """Return the Event about a transition; telling the same one again makes the same name."""
     metadata = pipeline["metadata"]
-    told = f"{metadata['uid']} {metadata['resourceVersion']} {transition.reason}"
+    told = f"{metadata['uid']} {metadata['resourceVersion']} {transition.reason} {transition.message}"
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
