@@ -4,6 +4,7 @@ Only the replica that leads has them; two replicas would count every pipeline tw
 and its Job's, as kube-state-metrics calls it, so that both join.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -154,7 +155,7 @@ def _of_sweeps(sweeps: Iterable[Object]) -> Iterator[Metric]:
         for state, number in status.get("trials", {}).items():
             if state != "created":
                 trials.add_metric([*named, state], number)
-        if "best" in status:
+        with contextlib.suppress(KeyError, ValueError):  # none yet, or none that is a number
             best.add_metric(named, float(status["best"]["value"]))
     yield from (info, trials, best)
 

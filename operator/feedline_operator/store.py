@@ -108,6 +108,7 @@ class Store:
         if known is not None and (before := sweep_key(known)) is not None and before != sweep:
             self._forget_trial(before, key)
         entry.pipeline = slim
+        self._forget_recorded(entry)
         if sweep is not None:
             self._trials[sweep].add(key)
             self._on_sweep(sweep)
@@ -126,10 +127,10 @@ class Store:
         self._touched.pop((kind, uid), None)
         if kind == "pipeline":
             entry.pipeline = entry.sample = entry.warnings = entry.refusal = None
+            entry.pods = {pod_uid: pod for pod_uid, pod in entry.pods.items() if "gone" not in pod}
             if sweep := sweep_key(known):
                 self._forget_trial(sweep, key)
-            else:
-                self._free_name(key.namespace)
+            self._free_name(key.namespace)
         elif kind == "sweep":
             entry.sweep = entry.sweep_refusal = None
         elif kind == "job":
@@ -177,10 +178,10 @@ class Store:
         trials = tuple((each.pipeline, each.sample) for each in found if each is not None and each.pipeline is not None)
         return ObservedSweep(entry.sweep, trials, entry.sweep_refusal)
 
-    def tell_sweep(self, key: Key, refusal: Refusal | None) -> None:
+    def tell_sweep(self, key: Key, uid: str, refusal: Refusal | None) -> None:
         """Keep why the last trial of a sweep was not taken, or (None) that the next one was."""
         entry = self._by_key.get(key)
-        if entry is not None and entry.sweep is not None:
+        if entry is not None and entry.sweep is not None and entry.sweep["metadata"]["uid"] == uid:
             entry.sweep_refusal = refusal
 
     def sweeps(self) -> list[Object]:

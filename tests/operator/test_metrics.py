@@ -109,6 +109,14 @@ def test_a_sweep_has_its_series_while_it_is_there(exported):
         for state, count in {"running": 0, "complete": 3, "pruned": 0, "failed": 1}.items()
     }
     assert samples(text(), "feedline_sweep_best") == {by("team", "rates"): 0.93}
+    for best in ({}, {"best": {"trial": "rates-2", "value": "None", "parameters": {}}}):
+        metadata = {
+            **SWEEP["metadata"],
+            "resourceVersion": str(int(SWEEP["metadata"]["resourceVersion"]) + 1 + len(best)),
+        }
+        status = {"conditions": SWEEP["status"]["conditions"], **best}
+        store.put("sweep", {**SWEEP, "metadata": metadata, "status": status})
+        assert samples(text(), "feedline_sweep_best") == {}
     store.remove("sweep", SWEEP)
     assert samples(text(), "feedline_sweep_trials") == {}
 

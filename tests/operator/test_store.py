@@ -38,6 +38,30 @@ def test_nothing_is_known_of_a_name_without_a_pipeline():
     assert [thing["metadata"]["uid"] for thing in store.pipelines()] == [PIPELINE_UID]
 
 
+def gone(store):
+    """Have a store hear that a pod is gone which ended; return its pipeline's newest version, which tells of that."""
+    ended = pod(running=5, exit=0, ended=60)
+    store.remove("pod", ended)
+    attempts = [{"index": 1, "uid": ended["metadata"]["uid"], "endTime": moment(60)}]
+    return version(pipeline(status={"attempts": attempts}), 99)
+
+
+def test_a_pod_that_is_gone_is_kept_until_its_end_is_recorded_whoever_wrote_that():
+    store = filled()
+    newest = gone(store)
+    assert store._by_key[KEY].pods
+    store.put("pipeline", newest)
+    assert not store._by_key[KEY].pods
+
+
+def test_nothing_is_left_of_a_pipeline_that_is_gone():
+    store = filled()
+    gone(store)
+    store.remove("job", job())
+    store.remove("pipeline", pipeline())
+    assert store._by_key == {}
+
+
 def test_an_older_version_is_ignored():
     store = filled()
     assert store.put("pod", version(pod(running=5), 9)) == KEY
