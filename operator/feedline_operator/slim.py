@@ -11,6 +11,7 @@ from feedline.contract import (
     LABEL_INDEX,
     LABEL_PIPELINE,
     PARAMETERS_ANNOTATION,
+    STOPPED_ANNOTATION,
     SUSPENDED_ANNOTATION,
 )
 
@@ -21,7 +22,7 @@ _METADATA: Final = (
     *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"),
     *("labels", "ownerReferences"),
 )
-_ANNOTATIONS: Final = (DISCARD_ANNOTATION, PARAMETERS_ANNOTATION, SUSPENDED_ANNOTATION)
+_ANNOTATIONS: Final = (DISCARD_ANNOTATION, PARAMETERS_ANNOTATION, STOPPED_ANNOTATION, SUSPENDED_ANNOTATION)
 _JOB_STATUS: Final = ("startTime", "completionTime", "active", "failed", "succeeded", "conditions")
 _POD_STATUS: Final = ("phase", "reason", "message", "startTime", "podIP")
 _CONDITION: Final = ("type", "status", "reason", "message", "lastTransitionTime")

@@ -1,12 +1,13 @@
 """Carries the plans of sweeps out: one sweep at a time, several at once. What takes long runs in a thread beside.
 
-The order is that of `SweepPlan`: status, changes, deletions, new trials, Events. A crash between any two of them leaves
+The order is that of `SweepPlan`: status, changes, deletions, Events, new trials. A crash between any two of them leaves
 something that the next look at the sweep completes: a trial exists or does not, and its name is its number.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,9 +28,11 @@ from feedline_operator.events import Teller
 from feedline_operator.metrics import Metrics
 from feedline_operator.queue import WorkQueue
 from feedline_operator.reconcile import Refusal, owned_by
+from feedline_operator.reconcile.observed import deleting
 from feedline_operator.slim import Kind
 from feedline_operator.store import Key, Store
 from feedline_operator.sweeps import (
+    ChangeTrial,
     ObservedSweep,
     SweepPlan,
     build,
@@ -77,6 +80,7 @@ class Sweeper:
         self._teller = Teller(cluster, SWEEP_KIND, instance)
         self._clock = clock
         self._held: dict[Key, tuple[float, float]] = {}  # until when nothing is created after a refusal, and how long
+        self._unchanged: dict[Key, str] = {}  # why a trial could not be changed at the last look
 
     async def run(self, count: int) -> None:
         """Look at every sweep, then at those that change, until cancelled."""
@@ -88,24 +92,37 @@ class Sweeper:
         observed = self._store.observe_sweep(key)
         if observed is None:
             self._held.pop(key, None)
+            self._unchanged.pop(key, None)
             return
         now = self._clock()
-        plan = await asyncio.to_thread(reconcile_sweep, observed, now)
+        plan = await asyncio.to_thread(reconcile_sweep, replace(observed, unchanged=self._unchanged.get(key, "")), now)
         document = await self._write_status(observed, plan)
         with contextlib.suppress(NamespaceGoesError):  # what is in it goes along
-            for change in plan.changes:
-                with contextlib.suppress(GoneError):
-                    pipeline = await self._cluster.patch_pipeline(key.namespace, change.name, change.uid, change.change)
-                    self._take(pipeline)
+            refused = [why for change in plan.changes if (why := await self._change(key, change))]
             for pipeline in plan.lost:
                 await self._delete("pipeline", pipeline)
+            await self._teller.tell(document, plan.transitions)
             for index in plan.start if self._may_begin(key, observed) else ():
                 await self._begin(key, document, index)
-            await self._teller.tell(document, plan.transitions)
             if plan.delete:
                 await self._delete("sweep", document)
+            self._unchanged[key] = refused[0] if refused else ""
+            if refused:  # nothing else waits for it, and it is tried again
+                raise ChildRefusedError(refused[0])
         if plan.again is not None:
             self._queue.add_after(key, (plan.again - now).total_seconds())
+
+    async def _change(self, key: Key, change: ChangeTrial) -> str:
+        """Change a trial; return why the API server does not let it be changed, "" where it does."""
+        try:
+            self._take(await self._cluster.patch_pipeline(key.namespace, change.name, change.uid, change.change))
+        except NamespaceGoesError:
+            raise
+        except (RefusedError, InvalidError) as error:
+            return f"{change.name} could not be changed: {clean(str(error))}"
+        except GoneError:
+            pass
+        return ""
 
     async def _delete(self, kind: Kind, thing: Any) -> None:
         metadata = thing["metadata"]
@@ -126,6 +143,8 @@ class Sweeper:
         observed = self._store.observe_sweep(key)
         if observed is None or observed.sweep["metadata"]["uid"] != document["metadata"]["uid"]:
             raise GoneError(f"the sweep {key.name} is gone")
+        if deleting(observed.sweep) or observed.sweep["metadata"]["generation"] != document["metadata"]["generation"]:
+            raise StaleError(f"the sweep {key.name} has changed since it was decided what to begin")
         body = await asyncio.to_thread(_next_trial, observed, index)
         if body is None:
             raise StaleError("the trial that was to be confirmed is gone")
@@ -135,24 +154,24 @@ class Sweeper:
             except ExistsError:
                 pipeline = await self._cluster.get_pipeline(key.namespace, body["metadata"]["name"])
                 if not owned_by(pipeline, document["metadata"]["uid"]):
-                    raise RefusedError(name_taken(body["metadata"]["name"])) from None
+                    raise RefusedError(name_taken(pipeline, key.name)) from None
         except NamespaceGoesError:
             raise
         except (RefusedError, InvalidError) as error:
             # Nothing of it may be invalid, since all was checked: where some were taken, it is a policy of the cluster.
             is_final = isinstance(error, InvalidError) and not observed.trials
-            self._hold(key, Refusal(clean(str(error)), invalid=is_final))
+            self._hold(key, document, Refusal(clean(str(error)), invalid=is_final))
             raise ChildRefusedError(str(error)) from error
         self._take(pipeline)
         self._held.pop(key, None)
-        self._store.tell_sweep(key, None)
+        self._store.tell_sweep(key, document["metadata"]["uid"], None)
 
-    def _hold(self, key: Key, refusal: Refusal) -> None:
+    def _hold(self, key: Key, document: Any, refusal: Refusal) -> None:
         """Note why a trial was refused, to be told at once, and create none for a while."""
         _, before = self._held.get(key, (0.0, _FIRST_HOLD / 2))
         delay = min(2 * before, _LONGEST_HOLD)
         self._held[key] = _now() + delay, delay
-        self._store.tell_sweep(key, refusal)
+        self._store.tell_sweep(key, document["metadata"]["uid"], refusal)
         self._queue.add_after(key, 0.0)
 
     def _may_begin(self, key: Key, observed: ObservedSweep) -> bool:

@@ -1,6 +1,8 @@
 """A sweep in a cluster: what begins, what is ended and what is said."""
 
+import copy
 import json
+from unittest.mock import patch
 
 import pytest
 from simulation.sweeps import MEDIAN, NAME, Operator, Server, standing
@@ -149,6 +151,18 @@ def test_a_trial_frees_the_room_of_those_that_were_ended_before_it():
     assert {"name": "FEEDLINE_DISCARD", "value": folder} in container["env"]
 
 
+def test_what_a_person_ended_keeps_what_it_saved():
+    output = {"persistentVolumeClaim": {"claimName": "runs"}, "path": "mine"}
+    server, operator = started(parallel=1, template={"spec": {"output": output}})
+    metadata = server.pipelines[f"{NAME}-0"]["metadata"]
+    server.patch_pipeline(f"{NAME}-0", metadata["uid"], {"spec": {"stop": {"message": "good enough"}}})
+    server.obeys()
+    operator.hear()
+    operator.settle()
+    assert server.sweep["status"]["trials"]["pruned"] == 1
+    assert DISCARD_ANNOTATION not in server.pipelines[f"{NAME}-1"]["metadata"]["annotations"]
+
+
 def test_a_trial_that_was_deleted_runs_again_with_its_number():
     server, operator = started(parallel=2)
     server.reports(f"{NAME}-0", 1.0)
@@ -182,6 +196,68 @@ def test_a_trial_of_which_nobody_knows_what_it_reported_runs_again():
     assert server.created == [f"{NAME}-{index}" for index in (0, 0, 1)], "a sweep that has ended is let alone"
 
 
+ENDED = "2026-01-01T10:05:00Z"
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        pytest.param([{"reason": "Deleted", "endTime": ENDED}], id="gone"),
+        pytest.param([{}], id="never seen"),
+        pytest.param(
+            [{"reason": "Deleted", "endTime": ENDED}, {"reason": "Evicted", "exitCode": 143, "endTime": ENDED}],
+            id="seen before",
+        ),
+        pytest.param([{"reason": "Evicted", "exitCode": 143, "endTime": ENDED}], id="the last one never seen"),
+    ],
+)
+@pytest.mark.parametrize("told", [(), (5.0, 0.001)], ids=["nothing told", "told before"])
+def test_what_a_trial_told_before_its_end_is_not_what_it_came_to(attempts, told):
+    server, operator = started(parallel=1, maxFailed=0, trials=2)
+    if told:
+        server.reports(f"{NAME}-0", *told)
+    server.loses(f"{NAME}-0", *attempts)
+    if attempts == [{}]:
+        del server.pipelines[f"{NAME}-0"]["status"]["attempts"]
+    operator.hear()
+    operator.settle()
+    assert server.created == [f"{NAME}-0"] * 2
+    run_through(server, operator)
+    assert (standing(server)["reason"], server.sweep["status"]["best"]["value"]) == ("Completed", "0.0")
+
+
+def test_a_trial_whose_pod_has_not_told_its_end_yet_is_waited_for():
+    server, operator = started(parallel=2, maxFailed=0, trials=3, pruning={**MEDIAN, "warmup": 1, "minTrials": 1})
+    server.reports(f"{NAME}-0", 9.0)
+    server.loses(f"{NAME}-0", {"reason": "Running"})  # its Job is done, and the watch of pods late
+    server.reports(f"{NAME}-1", 1.0)
+    operator.hear()
+    operator.settle()
+    assert (standing(server)["status"], len(server.created)) == ("Unknown", 2)
+    assert "stop" not in server.pipelines[f"{NAME}-0"]["spec"], "what has ended is not ended once more"
+    server.reports(f"{NAME}-0", 9.0, 0.5)
+    server.ends(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    assert server.sweep["status"]["best"]["value"] == "0.5"
+
+
+def test_each_of_several_that_were_lost_at_once_is_told():
+    server, operator = started(parallel=2)
+    for index in range(2):
+        server.loses(f"{NAME}-{index}")
+    names = []
+
+    async def keep(body):
+        names.append(body["metadata"]["name"])
+
+    operator.calls.create_event = keep
+    refusing(server, RefusedError("exceeded quota"))
+    operator.hear()
+    operator.settle()
+    assert len(set(names)) == 2, "also where what follows is refused"
+
+
 def test_a_lost_trial_of_a_sweep_that_fails_stays():
     server, operator = started(parallel=2, maxFailed=0)
     server.loses(f"{NAME}-0")
@@ -209,6 +285,7 @@ def test_a_program_that_says_nothing_is_not_run_again():
     [
         ((), "val_loss was never reported; reported was loss"),
         ((float("nan"),), "val_loss was never a finite number"),
+        ((1e301, float("inf")), "val_loss was never a finite number below 1e300"),
     ],
 )
 def test_a_trial_without_a_value_has_failed_and_says_what_was_reported(values, message):
@@ -314,6 +391,26 @@ def test_it_goes_when_its_time_is_up():
     assert server.sweep is None
 
 
+def test_it_goes_only_after_the_trials_that_were_to_continue():
+    server, operator = started(parallel=2, maxFailed=0, onFinish="Continue", ttlSecondsAfterFinished=60)
+    server.ends(f"{NAME}-0", "False", "UserError", "why")
+    operator.hear()
+    operator.settle()
+    assert standing(server)["reason"] == "TrialsFailed"
+    server.pass_time(90)
+    operator.settle()
+    assert server.sweep is not None, "a training of it runs"
+    server.ends(f"{NAME}-1")
+    server.pipelines[f"{NAME}-1"]["status"]["completionTime"] = server.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    server.pass_time(59)
+    operator.hear()
+    operator.settle()
+    assert server.sweep is not None
+    server.pass_time(1)
+    operator.look()
+    assert server.sweep is None
+
+
 def test_more_trials_may_be_asked_for_while_it_runs():
     server, operator = started(trials=2)
     server.reports(f"{NAME}-0", 0.5)
@@ -350,6 +447,115 @@ def test_a_sweep_that_a_newer_operator_finds_wrong_stays_as_it_ended_and_goes_in
     server.pass_time(30)
     Operator(server).look()
     assert server.sweep is None
+
+
+def test_a_sweep_that_an_older_operator_cannot_read_is_left_as_it_is():
+    server, operator = started(parallel=2)
+    server.reports(f"{NAME}-0", 0.5)
+    server.ends(f"{NAME}-0")
+    operator.hear()
+    operator.settle()
+    before = server.sweep["status"]
+    server.change(newer=True)
+    older = Operator(server)
+    older.settle()
+    status = server.sweep["status"]
+    assert (standing(server)["status"], standing(server)["reason"]) == ("Unknown", "Running")
+    assert "this operator cannot read the spec: spec.newer: unknown field" in standing(server)["message"]
+    assert [status[field] for field in ("trials", "best", "startTime")] == [
+        before[field] for field in ("trials", "best", "startTime")
+    ]
+    assert older.calls.events == []
+    del server.sweep["spec"]["newer"]
+    server.change()
+    operator = Operator(server)
+    operator.settle()
+    run_through(server, operator)
+    assert standing(server)["reason"] == "Completed"
+
+
+def test_what_its_trials_will_be_is_checked_once():
+    server = Server(parallel=1)
+    operator = Operator(server)
+    with patch("feedline.manifest.sweep._trial_problems", return_value=[]) as check:
+        operator.settle()
+        run_through(server, operator)
+    assert check.call_count == 1
+
+
+def test_a_change_that_is_refused_holds_up_nothing_else_and_is_told():
+    server, operator = started(parallel=3)
+    take = server.patch_pipeline
+
+    def refuse_one(name, uid, change):
+        if name == f"{NAME}-1":
+            raise RefusedError("denied by a policy")
+        return take(name, uid, change)
+
+    server.patch_pipeline = refuse_one
+    server.change(suspend=True)
+    for _ in range(3):
+        operator.hear()
+        operator.look()
+    assert [server.pipelines[f"{NAME}-{index}"]["spec"].get("suspend", False) for index in range(3)] == [
+        True,
+        False,
+        True,
+    ]
+    told = f"{NAME}-1 could not be changed: denied by a policy"
+    assert standing(server)["message"] == f"Suspended by spec.suspend; set it to false to go on. {told}"
+    server.patch_pipeline = take
+    for _ in range(3):
+        operator.hear()
+        operator.look()
+    assert standing(server)["message"] == "Suspended by spec.suspend; set it to false to go on."
+
+
+def test_what_was_decided_is_not_done_when_somebody_has_thought_otherwise():
+    server = Server(parallel=3)
+    operator, create = Operator(server), server.create_pipeline
+
+    def create_and_stop(body):
+        server.create_pipeline = create
+        server.change(stop={"message": "wrong"})
+        operator.store.put("sweep", copy.deepcopy(server.sweep))
+        return create(body)
+
+    server.create_pipeline = create_and_stop
+    operator.look()
+    assert server.created == [f"{NAME}-0"]
+
+
+def test_a_refusal_is_about_the_sweep_that_asked_and_not_about_the_next_of_its_name():
+    server = Server()
+    operator, create = Operator(server), server.create_pipeline
+
+    def replace_and_refuse(body):
+        server.create_pipeline = create
+        operator.store.remove("sweep", server.sweep)
+        server.sweep = server._new(NAME, {"spec": server.sweep["spec"]})
+        operator.store.put("sweep", copy.deepcopy(server.sweep))
+        raise InvalidError("spec.pod: is wrong")
+
+    server.create_pipeline = replace_and_refuse
+    operator.look()
+    operator.settle()
+    assert standing(server)["reason"] == "Running"
+
+
+def test_trials_of_an_earlier_sweep_of_the_name_are_waited_for():
+    server, _ = started(parallel=2)
+    server.sweep = server._new(NAME, {"spec": server.sweep["spec"]})
+    operator = Operator(server)
+    for _ in range(3):
+        operator.look()
+        operator.hear()
+    assert standing(server)["message"] == f"The trial {NAME}-0 of an earlier sweep of this name is still being deleted."
+    for index in range(2):
+        server.delete(f"{NAME}-{index}")
+    operator.hear()
+    operator.settle()
+    assert server.created == [f"{NAME}-0", f"{NAME}-1"] * 2
 
 
 def test_a_pipeline_of_that_name_that_is_somebody_else_s_is_told_and_waited_for():

@@ -22,6 +22,8 @@ PARAMETERS_ANNOTATION: Final = "feedline.dev/parameters"
 """On a trial: the values of the sweep's parameters, as JSON."""
 SUSPENDED_ANNOTATION: Final = "feedline.dev/suspended-by"
 """On a trial that its sweep has suspended, and resumes."""
+STOPPED_ANNOTATION: Final = "feedline.dev/stopped-by"
+"""On a trial that its sweep has ended."""
 
 DISCARD_ANNOTATION: Final = "feedline.dev/discard"
 """On a trial: the folders of trials that were ended early, beside its own; their weights are to go when it begins."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from feedline.contract import DISCARD_ANNOTATION, LABEL_SWEEP, LABEL_TRIAL, SWEEP_KIND
+from feedline.contract import DISCARD_ANNOTATION, LABEL_SWEEP, LABEL_TRIAL, STOPPED_ANNOTATION, SWEEP_KIND
 from feedline.manifest import Parameter, Sweep
 from feedline.sweeps import State, Trial, trial_of
 from feedline_operator.build import own_folder, owner
@@ -58,8 +58,9 @@ def build(
 
 
 def _is_of_no_use(pipeline: Object, trial: Trial) -> bool:
-    """Return whether nobody goes on with what a trial has saved: it was ended early."""
-    return trial.state == State.PRUNED and is_over(pipeline) and "output" in pipeline["spec"]
+    """Return whether nobody goes on with what a trial has saved: the sweep, and no person, has ended it early."""
+    is_ours = STOPPED_ANNOTATION in pipeline["metadata"].get("annotations", {})
+    return is_ours and trial.state == State.PRUNED and is_over(pipeline) and "output" in pipeline["spec"]
 
 
 def _near(name: str) -> dict[str, Any]:

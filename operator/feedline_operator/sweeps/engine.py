@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from feedline.contract import SUSPENDED_ANNOTATION
+from feedline.contract import STOPPED_ANNOTATION, SUSPENDED_ANNOTATION
 from feedline.manifest import ManifestError, Sweep, parse_sweep
 from feedline.sweeps import Trial, decide, is_lost
-from feedline_operator.reconcile import Transition, times
-from feedline_operator.reconcile.conditions import SUCCEEDED, is_over
+from feedline_operator.reconcile import Transition, owned_by, times
+from feedline_operator.reconcile.conditions import ACCEPTED, SUCCEEDED, is_over
 from feedline_operator.reconcile.observed import condition, deleting
 from feedline_operator.sweeps import status
 from feedline_operator.sweeps.children import trials_of
@@ -19,8 +19,7 @@ from feedline_operator.sweeps.status import Standing
 Object = Mapping[str, Any]
 Trials = Sequence[tuple[Object, Trial]]
 
-_SUSPENDED_BY: Final = "sweep"
-_MOST_READ: Final = 64
+_BY_SWEEP: Final = "sweep"
 _ENDED: Final = "the sweep has ended"
 
 
@@ -35,19 +34,30 @@ def reconcile_sweep(observed: ObservedSweep, now: datetime) -> SweepPlan:
     try:
         sweep = sweep_in(document)
     except ManifestError as error:
-        if is_over(document):
-            return _gone_in_time(document, document.get("status", {}), (), now)
-        return _plan(document, [], None, Standing("False", "InvalidSpec", "; ".join(error.problems)), now)
+        return _unreadable(observed, "; ".join(error.problems), now)
     trials = trials_of(document, sweep, observed.trials)
     if is_over(document):
         return _after_the_end(document, sweep, trials, now)
     lost = () if "stop" in document["spec"] else tuple(pipeline for pipeline, _ in trials if is_lost(pipeline))
     known = [each for each in trials if each[0] not in lost]
     standing, changes, start = _decide(observed, sweep, known)
+    if standing.status == "Unknown" and observed.unchanged:
+        standing = replace(standing, message=f"{standing.message} {observed.unchanged}")
     if standing.status != "Unknown":  # of a sweep that ends, nothing begins again
         return _plan(document, trials, sweep, standing, now, changes)
     plan = _plan(document, known, sweep, standing, now, changes, start)
     return replace(plan, lost=lost, transitions=(*map(_told_again, lost), *plan.transitions))
+
+
+def _unreadable(observed: ObservedSweep, problems: str, now: datetime) -> SweepPlan:
+    """End a sweep that is wrong; one that was right once stays as it is, since it may be this operator that is old."""
+    document = observed.sweep
+    own = [pipeline for pipeline, _ in observed.trials if owned_by(pipeline, document["metadata"]["uid"])]
+    if is_over(document):
+        return _gone_in_time(document, document.get("status", {}), own, (), now)
+    if own or _is_accepted(document):
+        return _plan(document, [], None, status.unreadable(problems, has_trials=bool(own)), now)
+    return _plan(document, [], None, Standing("False", "InvalidSpec", problems), now)
 
 
 def _told_again(pipeline: Object) -> Transition:
@@ -74,7 +84,8 @@ def _decide(
     if spec.get("suspend", False):
         return status.SUSPENDED, suspensions, ()
     pipelines = {trial.index: pipeline for pipeline, trial in trials}
-    stops = [_stop(pipelines[stop.index], stop.message) for stop in decision.stop]
+    # One that has ended counts as running until its report is there, and is not ended once more.
+    stops = [_stop(pipelines[stop.index], stop.message) for stop in decision.stop if not is_over(pipelines[stop.index])]
     # One that was told to end has its pod until it has.
     start = decision.start[: max(0, sweep.parallel - len(unfinished))]
     standing = status.running(sweep, trials, refusal, is_waiting=bool(start))
@@ -82,7 +93,9 @@ def _decide(
 
 
 def sweep_in(document: Object) -> Sweep:
-    """Return a sweep as it is in the cluster, read; each generation of it once.
+    """Return a sweep as it is in the cluster, read.
+
+    What its trials will be is checked before the first one, which takes a second or two, and not again.
 
     Raises
     ------
@@ -90,36 +103,32 @@ def sweep_in(document: Object) -> Sweep:
         With all of its problems.
     """
     metadata = document["metadata"]
-    key = metadata["uid"], metadata["generation"]
-    found = _READ.get(key)
-    if found is None:
-        named = {"name": metadata["name"], "namespace": metadata["namespace"]}
-        try:
-            found = parse_sweep({"metadata": named, "spec": document["spec"]})
-        except ManifestError as error:
-            found = error
-        while len(_READ) >= _MOST_READ:
-            del _READ[next(iter(_READ))]
-        _READ[key] = found
-    if isinstance(found, ManifestError):
-        raise found
-    return found
+    named = {"name": metadata["name"], "namespace": metadata["namespace"]}
+    return parse_sweep({"metadata": named, "spec": document["spec"]}, is_accepted=_is_accepted(document))
 
 
-_READ: dict[tuple[str, int], Sweep | ManifestError] = {}
+def _is_accepted(document: Object) -> bool:
+    found = condition(document, ACCEPTED)
+    return found is not None and found["status"] == "True"
 
 
 def _after_the_end(document: Object, sweep: Sweep, trials: Trials, now: datetime) -> SweepPlan:
     """Let the trials that still run end, count them, and let the sweep go when its time is up."""
     new = status.compose(document, trials, sweep, None, now)
     unfinished = [pipeline for pipeline, _ in trials if not is_over(pipeline)]
-    return _gone_in_time(document, new, tuple(_ends(document["spec"], unfinished)), now)
+    pipelines = [pipeline for pipeline, _ in trials]
+    return _gone_in_time(document, new, pipelines, tuple(_ends(document["spec"], unfinished)), now)
 
 
-def _gone_in_time(document: Object, new: Object, changes: tuple[ChangeTrial, ...], now: datetime) -> SweepPlan:
-    """Let a sweep go when its time is up."""
-    seconds, ended = document["spec"].get("ttlSecondsAfterFinished"), times.parse(new.get("completionTime"))
-    due = None if seconds is None or ended is None else times.after(ended, seconds)
+def _gone_in_time(
+    document: Object, new: Object, pipelines: Sequence[Object], changes: tuple[ChangeTrial, ...], now: datetime
+) -> SweepPlan:
+    """Let a sweep go, and its trials with it, when its time is up, which begins when the last of them has ended."""
+    seconds = document["spec"].get("ttlSecondsAfterFinished")
+    told = (each.get("status", {}).get("completionTime") for each in pipelines)
+    ends = [time for said in (new.get("completionTime"), *told) if (time := times.parse(said)) is not None]
+    is_running = any(not is_over(each) for each in pipelines)
+    due = None if seconds is None or is_running or not ends else times.after(max(ends), seconds)
     is_due = due is not None and now >= due
     return SweepPlan(
         status=None if new == document.get("status", {}) else new,
@@ -164,16 +173,17 @@ def _ends(spec: Object, pipelines: Sequence[Object]) -> list[ChangeTrial]:
 
 def _stop(pipeline: Object, message: str) -> ChangeTrial:
     metadata = pipeline["metadata"]
-    return ChangeTrial(metadata["name"], metadata["uid"], {"spec": {"stop": {"message": message}}})
+    change = {"metadata": {"annotations": {STOPPED_ANNOTATION: _BY_SWEEP}}, "spec": {"stop": {"message": message}}}
+    return ChangeTrial(metadata["name"], metadata["uid"], change)
 
 
 def _suspensions(pipelines: Sequence[Object], *, is_wanted: bool) -> Iterator[ChangeTrial]:
     """Return what suspends the trials of a sweep, or resumes those that it has suspended."""
     for pipeline in pipelines:
         metadata, spec = pipeline["metadata"], pipeline["spec"]
-        is_ours = metadata.get("annotations", {}).get(SUSPENDED_ANNOTATION) == _SUSPENDED_BY
+        is_ours = metadata.get("annotations", {}).get(SUSPENDED_ANNOTATION) == _BY_SWEEP
         if "stop" in spec or is_wanted == spec.get("suspend", False) or (not is_wanted and not is_ours):
             continue
-        mark = {SUSPENDED_ANNOTATION: _SUSPENDED_BY if is_wanted else None}
+        mark = {SUSPENDED_ANNOTATION: _BY_SWEEP if is_wanted else None}
         change = {"metadata": {"annotations": mark}, "spec": {"suspend": is_wanted}}
         yield ChangeTrial(metadata["name"], metadata["uid"], change)

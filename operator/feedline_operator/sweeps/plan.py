@@ -12,11 +12,15 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ObservedSweep:
-    """A sweep, the pipelines that call themselves its trials, with what each said last, and why none was taken."""
+    """A sweep, the pipelines that call themselves its trials, with what each said last, and why none was taken.
+
+    `unchanged` says why a trial could not be changed that was to be; "" where all were.
+    """
 
     sweep: Object
     trials: tuple[tuple[Object, Sample | None], ...] = ()
     refusal: Refusal | None = None
+    unchanged: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,10 @@ class ChangeTrial:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The status is written first, then trials are changed, then others begun, then the transitions told.
+    """The status is written first, then trials are changed, then the transitions told, then other trials begun.
 
-    `lost` are trials to delete, which begin again. `start` are numbers of trials to create, one after the other, each
-    with what is suggested by then. `delete` says that the sweep's time is up.
+    `lost` are trials to delete first, which begin again. `start` are numbers of trials to create, one after the other,
+    each with what is suggested by then. `delete` says that the sweep's time is up.
     """
 
     status: Object | None = None

@@ -10,6 +10,7 @@ from feedline.manifest import Sweep
 from feedline.sweeps import Confirmed, State, Trial, best_of, confirmed, is_confirmation, ranked
 from feedline_operator.reconcile import Refusal, times
 from feedline_operator.reconcile.conditions import ACCEPTED, SUCCEEDED, turned
+from feedline_operator.sweeps.children import sweep_of
 
 Object = Mapping[str, Any]
 
@@ -66,8 +67,17 @@ def completed(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> Standing:
     return Standing("True", "Completed", f"{_counted(sweep, trials)}{told}.")
 
 
-def name_taken(name: str) -> str:
-    """Return why a trial cannot be made that another pipeline has the name of."""
+def unreadable(problems: str, *, has_trials: bool) -> Standing:
+    """Return how a sweep stands that was accepted and that this operator finds problems in: it may be the older one."""
+    message = f"Nothing is begun or ended, since this operator cannot read the spec: {problems}."
+    return Standing("Unknown", "Running" if has_trials else "Pending", message)
+
+
+def name_taken(pipeline: Object, sweep: str) -> str:
+    """Return why a trial of a sweep cannot be made whose name that pipeline has."""
+    name = pipeline["metadata"]["name"]
+    if sweep_of(pipeline) == sweep:
+        return f"The trial {name} of an earlier sweep of this name is still being deleted."
     return (
         f"A TrainingPipeline {name} is there already and is no trial of this sweep: "
         "delete it, or give the sweep another name."
@@ -98,7 +108,9 @@ def compose(
         ]
     states = Counter(trial.state for _, trial in trials)
     status["trials"] = {"created": len(trials), **{state.lower(): states[state] for state in _STATES}}
-    if sweep is not None and (leaders := _leaders(sweep, trials)):
+    if sweep is None:  # and nothing is known of its trials but what was
+        status |= {field: was[field] for field in ("startTime", "trials", "best", "leaders") if field in was}
+    elif leaders := _leaders(sweep, trials):
         status |= {"best": leaders[0], "leaders": leaders}
     return status
 
@@ -111,7 +123,7 @@ def _accepted(standing: Standing) -> tuple[str, str, str]:
 
 def _leaders(sweep: Sweep, trials: Sequence[tuple[Object, Trial]]) -> list[dict[str, Any]]:
     every = [trial for _, trial in trials]
-    complete = [trial for trial in ranked(every, sweep.objective) if trial.state == State.COMPLETE]
+    complete = [trial for trial in ranked(every, sweep.objective) if trial.state == State.COMPLETE and trial.values]
     return [
         _result(sweep, trial, confirmed(trial, every, sweep.objective))
         for trial in complete[:_LEADERS]

@@ -181,13 +181,14 @@ class Server:
             pipeline["status"]["objective"] = sample.report["objective"]
         self._touch(pipeline)
 
-    def loses(self, name):
-        """Let a trial end whose pod is taken away before anybody looks."""
-        self.samples.pop(name, None)
+    def loses(self, name, *attempts):
+        """Let a trial end whose pod is taken away before anybody looks: `attempts` are what is known, the newest first."""
         self.ends(name)
-        status = self.pipelines[name]["status"]
+        status, ended = self.pipelines[name]["status"], self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
         del status["report"]
-        status["attempts"] = [{"index": 1, "reason": "Deleted", "endTime": self.now.strftime("%Y-%m-%dT%H:%M:%SZ")}]
+        found = attempts or ({"reason": "Deleted", "endTime": ended},)
+        status["attempts"] = [{"index": len(found) - place, **each} for place, each in enumerate(found)]
+        self.samples.pop(name, None)
 
     def obeys(self):
         """Let the trials that were told to stop do so."""

@@ -150,8 +150,15 @@ def read_sweep(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> d
     return read_kind(path, overrides, SWEEP_KIND)
 
 
-def parse_sweep(document: Mapping[str, Any]) -> Sweep:
+def parse_sweep(document: Mapping[str, Any], *, is_accepted: bool = False) -> Sweep:
     """Check a document, its template among it, and what the extremes of its parameters make of that.
+
+    Parameters
+    ----------
+    document
+        Of a TrainingSweep.
+    is_accepted
+        Whether it was found valid before: what its trials will be is not checked once more.
 
     Raises
     ------
@@ -170,7 +177,7 @@ def parse_sweep(document: Mapping[str, Any]) -> Sweep:
     if problems:
         raise ManifestError(problems)
     sweep = _frozen(full)
-    if problems := [*_size_problems(sweep), *_trial_problems(sweep)]:
+    if problems := [*_size_problems(sweep), *([] if is_accepted else _trial_problems(sweep))]:
         raise ManifestError(problems)
     return sweep
 

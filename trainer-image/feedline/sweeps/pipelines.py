@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from feedline.contract import PARAMETERS_ANNOTATION
+from feedline.contract import PARAMETERS_ANNOTATION, ExitCode
 from feedline.manifest import Parameter
 from feedline.sweeps.trials import State, Trial, flaw
 
@@ -38,18 +38,25 @@ def trial_of(pipeline: Object, value: str, index: int, told: Object | None = Non
 
 
 def is_lost(pipeline: Object) -> bool:
-    """Return whether a trial came to its end and nobody knows what it reported.
+    """Return whether a trial came to its end and nobody knows what it reported then.
 
-    Its pod was taken away when it had ended and before anybody had looked, as with the node that it was on.
+    Its pod was taken away when it had ended and before anybody had looked, as with the node that it was on. What it had
+    told before is not what it came to.
     """
+    return _is_untold(pipeline) and not _is_awaited(pipeline)
+
+
+def _is_untold(pipeline: Object) -> bool:
+    """Return whether a trial came to its end, and no pod is known that ended well or said something."""
     status = pipeline.get("status", {})
-    newest: Object = next(iter(status.get("attempts", ())), {})
-    is_done = _end(pipeline).get("reason") == _COMPLETED
-    return is_done and "endTime" in newest and "exitCode" not in newest and not _is_told(status)
+    is_seen = any(attempt.get("exitCode") == ExitCode.OK for attempt in status.get("attempts", ()))
+    return _end(pipeline).get("reason") == _COMPLETED and "report" not in status and not is_seen
 
 
-def _is_told(status: Object) -> bool:
-    return "report" in status or bool(status.get("objective", {}).get("curve"))
+def _is_awaited(pipeline: Object) -> bool:
+    """Return whether a pod is known whose end is not: the news of it come by another way than those of its Job."""
+    newest = next(iter(pipeline.get("status", {}).get("attempts", ())), None)
+    return newest is not None and "endTime" not in newest
 
 
 def _end(pipeline: Object) -> Object:
@@ -97,7 +104,7 @@ def _state(pipeline: Object, curve: Sequence[tuple[int, float]], value: str, *, 
         return State.PRUNED, stop.get("message") or "stopped by its spec.stop"
     if not over:
         return State.RUNNING, ""
-    if is_lost(pipeline):
-        return State.FAILED, _LOST
+    if _is_untold(pipeline):
+        return (State.RUNNING, "") if _is_awaited(pipeline) else (State.FAILED, _LOST)
     why = flaw(value, curve, pipeline["status"].get("report", {}).get("values", {}))
     return (State.FAILED, why) if why else (State.COMPLETE, "")

@@ -73,7 +73,10 @@ def flaw(value: str, curve: Sequence[tuple[int, float]], reported: Iterable[str]
     """
     if not curve:
         return f"{value} was never reported; reported was {', '.join(sorted(reported)) or 'nothing'}"
-    return "" if any(math.isfinite(each) for _, each in curve) else f"{value} was never a finite number"
+    if any(abs(each) < _BEYOND for _, each in curve):
+        return ""
+    is_finite = any(math.isfinite(each) for _, each in curve)
+    return f"{value} was never a finite number{' below 1e300' if is_finite else ''}"
 
 
 @dataclass(frozen=True)
