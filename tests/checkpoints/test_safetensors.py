@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from feedline.checkpoints import safetensors
+from feedline.checkpoints import packed, safetensors, unpacked
 
 DTYPES = [
     "bool",
@@ -55,6 +55,17 @@ def test_what_the_library_writes_is_read():
     assert metadata == {"of": "them"}
     for name, tensor in tensors.items():
         assert np.array_equal(safetensors.as_array(content, found[name]), tensor)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", ">u2", "<f8", ">f2"])
+def test_whatever_the_order_of_its_bytes_an_array_is_what_it_was(dtype):
+    class Kept:
+        is_model = False
+
+        def get(self):
+            return {"numbers": np.array([[1, 2], [3, 258]], dtype)}
+
+    assert unpacked(packed("kept", Kept()))["numbers"].tolist() == [[1, 2], [3, 258]]
 
 
 def test_every_tensor_begins_where_its_elements_can():

@@ -57,6 +57,13 @@ def test_a_state_comes_back_as_it_was(state):
     assert same(state, through_json(state))
 
 
+@pytest.mark.parametrize("counted", [Counter(a=1.5, b=2), Counter({1: -3, "x": math.inf})])
+def test_what_was_counted_comes_back_as_it_was(counted):
+    found = through_json(counted)
+    assert type(found) is Counter
+    assert found == counted
+
+
 def test_keys_keep_their_order_and_their_types():
     state = OrderedDict([("b", 1), ("a", {2: "two", (1, 2): [Counter({3: 4})]})])
     found = through_json(state)

@@ -222,6 +222,22 @@ def test_a_state_that_was_saved_before_there_were_blocks_is_good(save, shuffle):
         assert np.concatenate([batch["a"] for batch in feed]).tolist() == drawn.tolist()
 
 
+def test_what_a_state_belongs_to_is_read_once(save, monkeypatch):
+    """The disk may have gone by the time at which what was trained is to be saved."""
+    arrays = feedline.open_arrays({"a": save("a", np.arange(100))})
+    with feedline.Feed(arrays, 10, seed=4) as feed:
+        before, batches = feed.state(), iter(feed)
+        next(batches)
+
+        def gone(*_):
+            raise OSError("gone")
+
+        monkeypatch.setattr(type(arrays), "fingerprint", gone)
+        monkeypatch.setattr(type(arrays), "modified_ns", gone)
+        assert feed.state() == {**before, "step": 1}
+        assert feed.state_at(2, 3) == {**before, "epoch": 2, "step": 3}
+
+
 OTHER_ROWS = {
     "values": (np.arange(100) + 1, "sample was"),
     "dtype": (np.arange(100, dtype=np.int32), r"arrays was {'a': '<i8 \[\]'} and is {'a': '<i4 \[\]'}"),

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import feedline
-from feedline.errors import DataError, UsageError
+from feedline.errors import DataError, EnvironmentInvalidError, UsageError
 from feedline.feed import gather, slots
 
 
@@ -73,6 +73,19 @@ def test_no_thread_runs_before_the_first_batch(numbered, nothing_left):
     started(feed)
     wait_until(lambda: len(nothing_left()[0]) == 3)  # the first of them is enough for a batch
     feed.close()
+
+
+def test_a_thread_that_cannot_be_started_is_told(numbered, monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.startswith("feedline-gather"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(EnvironmentInvalidError, match="a thread of the feed cannot be started"):
+        next(iter(feedline.Feed(numbered(500), 10, threads=2)))
 
 
 def closed(feed):

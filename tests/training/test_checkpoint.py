@@ -272,22 +272,147 @@ def test_a_program_of_ones_own_goes_on_as_a_function_does(project):
     assert [line["step"] for line in history(project.folder)] == ["6", "12"]
 
 
-def test_a_run_that_is_still_writing_is_let_alone(project):
+@pytest.mark.parametrize("leaves", ["sys.exit(3)", "sys.exit('enough')"])
+def test_a_program_that_leaves_in_the_middle_has_not_come_to_its_end(project, leaves):
+    (project.folder / "program.py").write_text(
+        "import feedline\nimport own\n\nown.train(feedline.Run.from_environment())\n"
+    )
+    program = ["spec.train.entrypoint=null", "spec.train.command=[python, program.py]", "spec.train.seed=1"]
+    code = own(step=f"if run.train.steps == 8: {leaves}").replace("import torch", "import sys\nimport torch")
+    ended = project.run(*program, "spec.train.checkpoint={everySteps: 5}", OUTPUT, code=code, arguments=KEPT)
+    assert ended.code == 70, ended.errors
+    went_on = project.run(*program, code=own(), arguments=(*KEPT, "--resume"))
+    assert went_on.code == 0, went_on.errors
+    assert went_on.report["message"] == "completed"
+    assert (went_on.report["fromStep"], went_on.report["steps"]) == (5, 12)
+
+
+def test_a_loop_that_was_left_early_goes_on_with_the_next_epoch_where_more_are_wanted(project):
+    code = own(step="if run.train.steps == 8: break")
+    first = project.run(code=code, arguments=KEPT)
+    assert (first.code, first.report["steps"]) == (0, 8), first.errors
+    again = project.run(code=own(), arguments=(*KEPT, "--resume"))
+    assert (again.code, again.report["steps"]) == (0, 8), again.errors
+    more = project.run("spec.train.epochs=4", code=own(), arguments=(*KEPT, "--resume"))
+    assert (more.code, more.report["steps"]) == (0, 20), more.errors
+
+
+@pytest.mark.parametrize("way", ["pytorch", "tensorflow", "keras"])
+def test_a_run_whose_time_was_over_has_nothing_to_do(project, way):
+    limits = ["spec.train.epochs=null", "spec.train.seconds=1"]
+    code = "import feedline.models\n\n\ndef train(run):\n    feedline.models.train(run)\n"
+    first = project.run(*limits, way=way, code=code, arguments=KEPT)
+    assert first.code == 0, first.errors
+    again = project.run(*limits, way=way, code=code, arguments=(*KEPT, "--resume"))
+    assert again.code == 0, again.errors
+    assert again.report["steps"] - first.report["steps"] <= (1 if way == "keras" else 0)
+    more = project.run(limits[0], "spec.train.seconds=2", way=way, code=code, arguments=(*KEPT, "--resume"))
+    assert more.code == 0, more.errors
+    assert more.report["steps"] > again.report["steps"]
+
+
+def test_sums_go_on_where_what_is_added_to_them_is(project):
+    code = """
+        import torch
+        from feedline.training.sums import Sums
+
+        def train(run):
+            sums = Sums()
+            sums.restore({"hits": torch.ones(3), "rows": 3, "loss": 1.0})
+            sums.add(hits=torch.ones(3, device="meta"), rows=4, loss=torch.tensor(0.5))
+            assert str(sums["hits"].device) == "meta"
+            assert (sums["rows"], float(sums["loss"])) == (7, 1.5)
+            for batch in run.train:
+                pass
+    """
+    ended = project.run(code=code)
+    assert ended.code == 0, ended.errors
+
+
+@pytest.mark.parametrize("damage", ["a folder in the place of a file", "a link to itself"])
+def test_a_disk_that_does_not_give_what_was_saved_is_no_fault_of_the_function(project, damage):
+    assert project.run(code=own(), arguments=KEPT).code == 0
+    if damage.startswith("a folder"):
+        (project.folder / "kept/history.csv").unlink()
+        (project.folder / "kept/history.csv").mkdir()
+    else:
+        (project.folder / "kept/checkpoints").rename(project.folder / "elsewhere")
+        (project.folder / "kept/checkpoints").symlink_to("checkpoints")
+    ended = project.run("spec.train.epochs=3", code=own(), arguments=(*KEPT, "--resume"))
+    assert ended.code == 66, ended.errors
+    assert "check the path and its permissions" in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_a_disk_that_is_gone_is_worth_another_attempt(project):
+    assert project.run(code=own(), arguments=KEPT).code == 0
+    stale = (
+        "from unittest.mock import patch\nimport feedline.training.saver as saver\n"
+        "error = OSError(116, 'Stale file handle', 'kept/checkpoints')\n"
+        "stack.enter_context(patch.object(saver, 'checkpoints', side_effect=error))\n"
+    )
+    ended = project.run("spec.train.epochs=3", code=own(), arguments=(*KEPT, "--resume"), before=stale)
+    assert (ended.code, ended.report["reason"]) == (74, "IOError"), ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_what_feedline_did_not_make_stays(project):
+    assert project.run(code=own(), arguments=KEPT).code == 0
+    kept = project.folder / "kept"
+    (kept / "checkpoints").rename(project.folder / "elsewhere")
+    (kept / "checkpoints").symlink_to(project.folder / "elsewhere")
+    (kept / "mine.safetensors").touch()
+    (kept / "mine.keras").touch()
+    ended = project.run(code=own(step="1 / 0"), arguments=(*KEPT, "--fresh"))
+    assert ended.code == 70, ended.errors
+    names = {path.name for path in kept.iterdir()}
+    assert names >= {"mine.safetensors", "mine.keras", "run.json"}
+    assert "model.safetensors" not in names
+    assert list((project.folder / "elsewhere").iterdir()) == []
+
+
+ENDS = """
+import os, signal
+from unittest.mock import patch
+from feedline.training.loop import Loop
+
+close = Loop.close
+
+def stopped_too_late(run):
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    close(run)
+
+stack.enter_context(patch.object(Loop, "close", stopped_too_late))
+"""
+
+
+def test_who_is_stopped_when_all_is_done_says_that_all_is_done(project):
+    ended = project.run(code=own(), arguments=KEPT, before=ENDS)
+    assert ended.code == 0, ended.errors
+    assert (ended.report["message"], ended.report["steps"]) == ("completed", 12)
+    assert json.loads((project.folder / "kept/report.json").read_text()) == ended.report
+
+
+@pytest.mark.parametrize("how", ["--resume", "--fresh"])
+def test_a_run_that_is_still_writing_is_let_alone(project, how):
     code = own(step="run.train.steps == 1 and again()").replace(
         "def train(run):",
         "def again():\n"
         "    import subprocess, sys\n"
         "    start = [sys.executable, '-c', 'import feedline.cli; feedline.cli.main()']\n"
         "    command = [*start, 'run', 'pipeline.yaml', '--volume', 'data=data']\n"
-        "    told = subprocess.run([*command, '--output', 'kept', '--resume'], capture_output=True, text=True)\n"
+        "    told = subprocess.run([*command, '--output', 'kept', HOW], capture_output=True, text=True)\n"
         "    print(told.returncode, told.stderr)\n"
         "\n"
         "def train(run):",
     )
-    ended = project.run(code=code, arguments=KEPT)
+    ended = project.run(code=code.replace("HOW", repr(how)), arguments=KEPT)
     assert ended.code == 0, ended.errors
     assert "another run is writing there: wait for it, or take another" in ended.output
     assert ended.report["steps"] == 12
+    again = project.run(code=own(), arguments=(*KEPT, "--resume"))
+    assert (again.code, again.report["fromStep"]) == (0, 12), again.errors
 
 
 def test_a_folder_that_may_not_be_written_is_one_sentence(project):

@@ -164,7 +164,7 @@ def _copy_to(target: NDArray[np.uint8], value: Any) -> None:
         place.copy_(value.detach())
     else:
         array = np.asarray(value)
-        np.copyto(target.view(array.dtype).reshape(array.shape), array)
+        np.copyto(target.view(array.dtype.newbyteorder("<")).reshape(array.shape), array)  # as files have it
 
 
 def read_state(opened: Opened, name: str) -> Any:

@@ -72,7 +72,7 @@ def _taken(  # noqa: C901, PLR0911 - a list of types
         case tuple():
             return {"tuple": [below(part, index) for index, part in enumerate(value)]}
         case Counter():
-            return {"counter": [[below(key, "key"), count] for key, count in value.items()]}
+            return {"counter": [[below(key, "key"), below(count, key)] for key, count in value.items()]}
         case Mapping():
             if all(isinstance(key, str) for key in value):
                 return {"dict": {key: below(part, key) for key, part in value.items()}}
@@ -143,7 +143,7 @@ def _put(tree: Any, leaves: Mapping[str, Any], depth: int) -> Any:  # noqa: PLR0
         case "pairs":
             return {_put(key, leaves, depth + 1): _put(part, leaves, depth + 1) for key, part in content}
         case "counter":
-            return Counter({_put(key, leaves, depth + 1): int(count) for key, count in content})
+            return Counter({_put(key, leaves, depth + 1): _put(count, leaves, depth + 1) for key, count in content})
         case "tuple":
             return tuple(_put(part, leaves, depth + 1) for part in content)
         case _:

@@ -13,7 +13,7 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-from feedline.errors import UsageError
+from feedline.errors import EnvironmentInvalidError, UsageError
 from feedline.feed.ahead import LookAhead
 from feedline.feed.claims import Claim, Claims, Failed, Position, Slot, Work
 from feedline.feed.filling import Filling
@@ -217,8 +217,14 @@ class Gatherer:
         self._started = bool(_thread.start_new_thread(self._launch, ()))
 
     def _launch(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            told = (
+                f"a thread of the feed cannot be started ({error}): raise the limit of processes, or take fewer threads"
+            )
+            self._done.put(EnvironmentInvalidError(told))
         self._launched = True
 
     def close(self) -> None:

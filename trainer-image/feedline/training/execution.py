@@ -1,5 +1,6 @@
 """A whole run in this process, or of a program in a child: errors of every kind become exit codes, and a report."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from feedline.training.lost import by_signal
 from feedline.training.outcome import failure_report, finished_report, outcome, write_report
 from feedline.training.output import Output, run_of
 from feedline.training.peers import require_ranks
-from feedline.training.process import StoppedEarly, forget_children, handled, signals
+from feedline.training.process import StoppedEarly, forget_children, handled, no_longer_stopped, signals
 from feedline.training.ranks_folder import RanksFolder
 from feedline.training.run import Run
 from feedline.training.transforms import imported, show
@@ -67,53 +68,56 @@ def execute(
     processes, site, is_json
         How many processes of this machine train together, with which other machines, and whether they log as JSON.
     """
-    # Before a framework, the user's modules or their program are loaded, and with them what counts CPUs.
-    os.environ.update(thread_variables(os.environ))
-    are_started = False
-    try:
-        _require_file(report_path)
-        if processes * site.nodes > 1:
-            backends.require_backend(document.backend)
-            require_ranks(document, processes * site.nodes)
-            are_started = True
-            finished = run_ranks(
-                document,
-                volumes,
-                processes,
-                site=site,
-                import_from=import_from,
-                port=port,
-                on_start=on_start,
-                output=output,
-                is_json=is_json,
-            )
-        elif document.train.command:
-            finished = _run_program(document, volumes, import_from, port, output)
-        else:
-            finished = _run_function(document, volumes, import_from, port, on_start, output)
-    except FeedlineError as error:
-        finished = failure_report(document, error.exit_code, str(error))
-    except Exception as error:  # noqa: BLE001 - nothing that goes wrong before a loop runs may leave no report
-        ours = told(error)
-        if ours is None:
-            traceback.print_exception(error)
-            message = f"this is a fault of feedline and not yours, please report it: {error!r}"
-            finished = failure_report(document, ExitCode.TEMPORARY, message)
-        else:
-            finished = failure_report(document, ours.exit_code, str(ours))
-    except StoppedEarly:
-        finished = failure_report(document, ExitCode.TERMINATED, "stopped before the first batch")
-    except KeyboardInterrupt:
-        finished = failure_report(document, ExitCode.INTERRUPTED, "interrupted before the first batch")
-    if output is not None:
-        output.close()
-        # A program of one's own begins it in its own process.
-        is_program = bool(document.train.command) and finished["exitCode"] != ExitCode.USAGE
-        is_of_ranks = are_started and run_of(output.folder) == output.run
-        if output.is_begun or is_of_ranks or (is_program and output.folder.is_dir()):
-            write_report(finished, output.report)
-    write_report(finished, report_path)
-    return finished
+    with contextlib.ExitStack() as until_told:
+        # Before a framework, the user's modules or their program are loaded, and with them what counts CPUs.
+        os.environ.update(thread_variables(os.environ))
+        are_started = False
+        try:
+            _require_file(report_path)
+            if processes * site.nodes > 1:
+                backends.require_backend(document.backend)
+                require_ranks(document, processes * site.nodes)
+                are_started = True
+                finished = run_ranks(
+                    document,
+                    volumes,
+                    processes,
+                    site=site,
+                    import_from=import_from,
+                    port=port,
+                    on_start=on_start,
+                    output=output,
+                    is_json=is_json,
+                )
+            elif document.train.command:
+                finished = _run_program(document, volumes, import_from, port, output)
+            else:
+                finished = _run_function(
+                    document, volumes, import_from, port, on_start, output, report_path, until_told
+                )
+        except FeedlineError as error:
+            finished = failure_report(document, error.exit_code, str(error))
+        except Exception as error:  # noqa: BLE001 - nothing that goes wrong before a loop runs may leave no report
+            ours = told(error)
+            if ours is None:
+                traceback.print_exception(error)
+                message = f"this is a fault of feedline and not yours, please report it: {error!r}"
+                finished = failure_report(document, ExitCode.TEMPORARY, message)
+            else:
+                finished = failure_report(document, ours.exit_code, str(ours))
+        except StoppedEarly:
+            finished = failure_report(document, ExitCode.TERMINATED, "stopped before the first batch")
+        except KeyboardInterrupt:
+            finished = failure_report(document, ExitCode.INTERRUPTED, "interrupted before the first batch")
+        if output is not None:
+            output.close()
+            # A program of one's own begins it in its own process.
+            is_program = bool(document.train.command) and finished["exitCode"] != ExitCode.USAGE
+            is_of_ranks = are_started and run_of(output.folder) == output.run
+            if output.is_begun or is_of_ranks or (is_program and output.folder.is_dir()):
+                write_report(finished, output.report)
+        write_report(finished, report_path)
+        return finished
 
 
 def _require_file(report_path: Path | None) -> None:
@@ -129,6 +133,8 @@ def _run_function(
     port: int | None,
     on_start: OnStart,
     output: Output | None,
+    report_path: Path | None,
+    until_told: contextlib.ExitStack,
 ) -> Report:
     sys.path[:0] = [str(folder) for folder in import_from if str(folder) not in sys.path]
     if output is not None and Place.of(os.environ).is_chief:
@@ -136,7 +142,8 @@ def _run_function(
     run = Run(document, volumes, output)
     try:
         function = imported(document.train.entrypoint or "", "spec.train.entrypoint")
-        with endpoint(run, port) as served, signals(run):
+        until_told.enter_context(signals(run))
+        with endpoint(run, port) as served:
             folder = RanksFolder.of_environment()
             if folder is not None and served is not None and run.is_chief:
                 write_text(folder.port, str(served))
@@ -145,8 +152,12 @@ def _run_function(
             if error is None or run.peers is None or run.peers.is_to_tell(error):
                 show(error)
             ended = run.ended(error)
+            until_told.enter_context(no_longer_stopped(run))
             if ended is not error:
                 show(ended)
+        if run.peers is not None:
+            # Who is rid of it by then may end it, as long as it waits for the threads of its feeds.
+            write_report(finished_report(run, *outcome(run, ended)), report_path)
     finally:
         run.close()
     return finished_report(run, *outcome(run, ended))

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from feedline.training.loop import Loop
+from feedline.training.output import KERAS_MODEL
 
 _log = logging.getLogger("feedline")
 
@@ -118,11 +119,13 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _leave(self) -> None:
         """Leave the model as Keras opens it."""
-        partial, target = self._run.output / ".model.partial.keras", self._run.output / "model.keras"
+        partial, target = self._run.output / ".model.partial.keras", self._run.output / KERAS_MODEL
         try:
             self.model.save(partial)
             partial.replace(target)
         except Exception as error:  # noqa: BLE001 - whatever a layer of the user's raises; the weights are saved besides
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             _log.warning("%s cannot be written (%s)", target, " ".join(str(error).split())[:300])
 
     def _tell_learning_rate(self) -> None:

@@ -29,7 +29,7 @@ from feedline.training.border import Border
 from feedline.training.history import History
 from feedline.training.metrics import TrainerMetrics
 from feedline.training.objective import Tracked
-from feedline.training.output import Output
+from feedline.training.output import Output, is_finished
 from feedline.training.ranks_folder import ENV_FOLDER
 from feedline.training.saver import Saver
 from feedline.training.snapshot import Aim, Snapshot
@@ -87,7 +87,7 @@ class Loop:
         self.values: dict[str, float] = {}
         self._stop: contract.ExitCode | None = None
         self._epoch = 0  # of `epochs`
-        self._is_in_epoch = self._comes_back = self._was_finished = False
+        self._is_in_epoch = self._comes_back = self._has_ended = False
         self._is_time_over = self._is_asked_to_finish = self._is_warned = False  # of several ranks
         self._seconds_before = 0.0
         self.at_end: list[Callable[[], None]] = []
@@ -158,8 +158,8 @@ class Loop:
     @property
     def is_epoch_due(self) -> bool:
         """Whether there is an epoch to do, or to come back to."""
-        if self._comes_back:
-            return not self._was_finished
+        if self._comes_back or self._has_ended:
+            return self._comes_back
         last = self.manifest.train.epochs or WITHOUT_END
         return self._epoch < last and not self.limit_reached(self.train)
 
@@ -255,7 +255,7 @@ class Loop:
         if limits.seconds is not None and self.peers is not None:
             return self._is_time_over  # by the chief's clock
         if limits.seconds is not None:
-            return batches.started is not None and self.active_seconds >= limits.seconds
+            return self.active_seconds >= limits.seconds
         return batches.steps >= self.target_steps
 
     @property
@@ -350,8 +350,12 @@ class Loop:
             It was another data set, order or batch size.
         """
         self.train.go_on(progress["place"])
-        self._epoch, self._comes_back = progress["epoch"], progress["isInEpoch"]
-        self._was_finished = progress["finished"] and progress["targetSteps"] >= self.target_steps
+        # An epoch that a function has left is over, also where more are wanted by now.
+        was_left = progress["finished"] and progress["isInEpoch"]
+        self._epoch, self._comes_back = progress["epoch"] + was_left, progress["isInEpoch"] and not was_left
+        # A program may have left with an exit code that only who started it knows, and tells.
+        is_enough = progress["targetSteps"] >= self.target_steps and is_finished(self.left_in.folder)
+        self._has_ended = was_left and is_enough
         self._seconds_before = progress["seconds"]
         self.values = {name: float(value) for name, value in progress["values"].items()}
         if self.aim is not None and progress["objective"] is not None:
@@ -379,11 +383,11 @@ class Loop:
             if isinstance(error, StopTraining):
                 self.saver.stopped()
             elif error is None and self.train.steps:
-                for leave in self.at_end:
-                    leave()
                 if self.peers is not None:
                     self.peers.arrive(self.train.steps)
                 problem = self.saver.finished()
+                for leave in self.at_end:  # what matters less, behind what takes room on the same disk
+                    leave()
                 if problem is not None:
                     return StorageError(f"trained to its end, but the last checkpoint cannot be written: {problem}")
             else:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from feedline.checkpoints import SUFFIX
 from feedline.errors import EnvironmentInvalidError, StorageError, UsageError
 from feedline.manifest import Manifest, to_yaml
 from feedline.training import history
@@ -21,6 +22,7 @@ from feedline.training.whole import write_text
 CHECKPOINTS: Final = "checkpoints"
 REPORT: Final = "report.json"
 PIPELINE: Final = "pipeline.yaml"
+KERAS_MODEL: Final = "model.keras"
 _RUN: Final = "run.json"
 _FOLDER: Final = re.compile(r"[a-z0-9-]{1,80}")
 _log = logging.getLogger("feedline")
@@ -84,7 +86,8 @@ class Output:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim()
             self.is_begun = True
-            write_text(self.folder / _RUN, json.dumps({"run": self.run}) + "\n")
+            if run_of(self.folder) != self.run:
+                write_text(self.folder / _RUN, json.dumps({"run": self.run}) + "\n")
             write_text(self.folder / PIPELINE, to_yaml(document.document))
         except OSError as error:
             what = f"the output {self.folder} cannot be written ({error.strerror})"
@@ -102,9 +105,7 @@ class Output:
         try:
             self._lock = lock(self.folder)
         except BlockingIOError:
-            raise UsageError(
-                f"the output {self.folder}: another run is writing there: wait for it, or take another"
-            ) from None
+            raise _in_use(self.folder) from None
 
     def publish(self, source: Path, name: str) -> None:
         """Give a file another name in the folder, in the place of what has it; a copy where there are no such names."""
@@ -120,6 +121,8 @@ class Output:
             partial.unlink(missing_ok=True)  # where both are one file, the system does nothing
         except OSError as error:
             _log.warning("%s cannot be written (%s)", target, error.strerror)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let others write there."""
@@ -212,22 +215,43 @@ def make_fresh(folder: Path) -> None:
     Raises
     ------
     UsageError
-        It is no run's folder, and not empty.
+        It is no run's folder, and not empty, or a run is writing there.
+    StorageError
+        Something cannot be removed.
     """
     if run_of(folder) is None:
         require_new(folder)
         return
-    for name in (REPORT, history.HISTORY, PIPELINE):
-        (folder / name).unlink(missing_ok=True)
-    remove_weights(folder)
-    (folder / _RUN).unlink()
+    try:
+        descriptor = lock(folder)
+    except BlockingIOError:
+        raise _in_use(folder) from None
+    try:
+        for name in (REPORT, history.HISTORY, PIPELINE):
+            (folder / name).unlink(missing_ok=True)
+        remove_weights(folder)
+        if (folder / CHECKPOINTS).exists():  # a link, to where there is more room
+            for each in (folder / CHECKPOINTS).iterdir():
+                shutil.rmtree(each)
+        (folder / _RUN).unlink()
+    except OSError as error:
+        raise StorageError(f"--fresh: {error.filename or folder} cannot be removed ({error.strerror})") from None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def remove_weights(folder: Path) -> None:
-    """Remove what takes room in a run's folder, its checkpoints and weights; what is told of it stays."""
-    for weights in [*folder.glob("*.safetensors"), *folder.glob("*.keras")]:
-        weights.unlink(missing_ok=True)
+    """Remove what takes room in a run's folder, its checkpoints and the weights of them; what is told of it stays."""
+    saved = {weights.name.removesuffix(SUFFIX) for weights in (folder / CHECKPOINTS).glob(f"*/*{SUFFIX}")}
+    names = [f"{name}{kind}{SUFFIX}" for name in saved for kind in ("", ".best")]
+    for name in (*names, KERAS_MODEL):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _in_use(folder: Path) -> UsageError:
+    return UsageError(f"the output {folder}: another run is writing there: wait for it, or take another")
 
 
 def _discard(parent: Path, name: str) -> None:

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from feedline import contract, manifest
 from feedline.contract import ExitCode
-from feedline.errors import FeedlineError, UsageError
+from feedline.errors import FeedlineError, UsageError, UserFunctionError
 from feedline.ranks import Place, Site, end_with_parent
 from feedline.training.endpoint import endpoint
 from feedline.training.loop import Loop
@@ -105,6 +105,23 @@ def signals(run: Loop) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def no_longer_stopped(run: Loop) -> Iterator[None]:
+    """Let only a second Ctrl-C end a process whose training has ended, and whose report is about to be written.
+
+    Of several ranks each may be ended: who has started them says how they ended.
+    """
+    if run.peers is not None:
+        yield
+        return
+
+    def next_time(*_: object) -> None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))
+
+    with handled({signal.SIGINT: next_time, signal.SIGTERM: signal.SIG_IGN}):
+        yield
+
+
 def forget_children() -> None:
     """Let no child's death be noticed any more, now that the training has ended.
 
@@ -165,11 +182,11 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Out
     run = make(document, volumes_from_environment(document), output)
     report_path = os.environ.get(contract.ENV_REPORT)
     port = port_from_environment(None)
-    stack = contextlib.ExitStack()
-    stack.enter_context(signals(run))
-    stack.enter_context(endpoint(run, port))
+    handlers, served = contextlib.ExitStack(), contextlib.ExitStack()
+    handlers.enter_context(signals(run))
+    served.enter_context(endpoint(run, port))
     raised: list[BaseException] = []
-    hook = sys.excepthook
+    hook, has_left = sys.excepthook, _noted_exits(run)
 
     def remember(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         forget_children()
@@ -179,13 +196,14 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Out
             hook(kind, error, trace)
 
     def finish() -> None:
-        error = raised[0] if raised else None
+        error = raised[0] if raised else has_left()
         ended = run.ended(error)
+        handlers.enter_context(no_longer_stopped(run))
         if ended is not error and isinstance(ended, Exception) and not isinstance(ended, FeedlineError):
             hook(type(ended), ended, ended.__traceback__)
         exit_code, message = outcome(run, ended)
         run.close()
-        stack.close()
+        served.close()
         finished = finished_report(run, exit_code, message)
         if output is not None:
             output.close()
@@ -196,6 +214,32 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Out
     sys.excepthook = remember
     atexit.register(finish)
     return run
+
+
+def _noted_exits(run: Loop) -> Callable[[], FeedlineError | None]:
+    """Have calls of `sys.exit` be noted: the interpreter tells nobody with which code it ends.
+
+    Returns
+    -------
+    callable
+        Returns the error as which a program has left; None where it has not, or well.
+    """
+    leave = sys.exit
+    exits: list[tuple[object, int]] = []
+
+    def note(code: Any = None, /) -> NoReturn:
+        exits.append((code, run.train.steps))
+        leave(code)
+
+    def has_left() -> FeedlineError | None:
+        code, steps = exits[-1] if exits else (None, 0)
+        # Who took a batch afterwards has not left by it.
+        if code in (None, 0) or steps != run.train.steps:
+            return None
+        return UserFunctionError(f"the program called sys.exit({code!r})")
+
+    sys.exit = note
+    return has_left
 
 
 def manifest_text(path: Path) -> str:

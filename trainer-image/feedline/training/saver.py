@@ -7,14 +7,16 @@ an epoch, for a stop that comes behind it; and who goes on within an epoch has a
 its variables is wanted behind it. The file is long for what it says of each border.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from feedline.checkpoints import (
     SUFFIX,
+    Found,
     Kept,
     Opened,
     Record,
@@ -25,7 +27,7 @@ from feedline.checkpoints import (
     require_savable,
     state_of,
 )
-from feedline.errors import DataError, FeedlineError, UsageError
+from feedline.errors import DataError, FeedlineError, UsageError, told
 from feedline.manifest import Checkpoint
 from feedline.training import history
 from feedline.training.border import Saved
@@ -39,6 +41,15 @@ _RUN: Final = "run"
 _COPY_SHARE: Final = 0.05
 _COPY_SECONDS = 0.02
 _log = logging.getLogger("feedline")
+
+
+@contextlib.contextmanager
+def _storage() -> Iterator[None]:
+    """Tell what a disk does not give from what a user's function raises."""
+    try:
+        yield
+    except OSError as error:
+        raise told(error) or error from None
 
 
 class Saver:
@@ -154,7 +165,7 @@ class Saver:
         step = self._peers.chosen()
         if step is None:
             return False
-        for each in checkpoints(self._output.checkpoints, self._output.run):
+        for each in self._found():
             if each.step == step:
                 opened = Opened(each)
                 try:
@@ -167,8 +178,12 @@ class Saver:
             "need the same output, on a volume that several nodes may mount (ReadWriteMany)"
         )
 
+    def _found(self) -> list[Found]:
+        with _storage():
+            return checkpoints(self._output.checkpoints, self._output.run)
+
     def _restore_newest(self) -> bool:
-        found = checkpoints(self._output.checkpoints, self._output.run)
+        found = self._found()
         for each in found:
             try:
                 opened = Opened(each)
@@ -205,7 +220,8 @@ class Saver:
                 raise
         self._own.put(read_state(opened, _RUN), self._world)
         try:
-            self._run.go_on(record.progress)
+            with _storage():
+                self._run.go_on(record.progress)
         except UsageError as error:
             raise UsageError(f"{where} is of another training: {error}: give it as it was, or start anew") from None
         self.from_step = self._due_at_step = record.step
@@ -235,11 +251,11 @@ class Saver:
 
     def at_step(self) -> None:
         """Between two steps of an epoch: save what is due; before the last one, copy it for a stop behind that."""
-        if not self.is_on:
-            return
         border = self._run.border()
         if self._peers is not None:
             self._at_step_of_all(self._peers, border.step)
+            return
+        if not self.is_on:
             return
         if not self._is_prepared:  # behind a step, when an optimizer has its state
             self._is_prepared = True
@@ -258,17 +274,23 @@ class Saver:
         every = self._policy.every_steps
         if every and step % every == 0:
             self.save_agreed()
-        elif self._is_chief and not self._is_asked and not self._writer.is_busy and self._is_due_by_time(step):
+        elif (
+            self._is_chief
+            and self.is_on
+            and not self._is_asked
+            and not self._writer.is_busy
+            and self._is_due_by_time(step)
+        ):
             self._is_asked = True
             peers.ask(SAVE)
 
     def save_agreed(self) -> None:
         """Save at a step that all ranks save at; those that are not the chief share what is their own."""
         self._is_asked = False
-        if not self.is_on:
-            return
         if not self._is_chief:
             self.share()
+        elif not self.is_on:
+            return
         elif self._writer.is_busy:
             self._note_due(self._run.border().step)
             self._writer.skip()
@@ -276,9 +298,12 @@ class Saver:
             self._save("Periodic")
 
     def share(self) -> None:
-        """Leave what is this rank's own, where it is not the chief, for a checkpoint of the step at which it is."""
-        if self.is_on and self._peers is not None and not self._is_chief:
-            self._peers.share(self._run.border().step, self._own.share())
+        """Leave what is this rank's own, where it is not the chief, for a checkpoint of the step at which it is.
+
+        Of a rank that has registered nothing that is nothing: the chief would wait for it in vain.
+        """
+        if self._peers is not None and not self._is_chief and self._why_not is None:
+            self._peers.share(self._run.border().step, self._own.share() if self.is_on else b"")
 
     def _is_cheap(self) -> bool:
         """Whether a copy takes little of the time of an epoch."""
@@ -287,13 +312,13 @@ class Saver:
 
     def at_epoch_end(self) -> None:
         """Between two epochs: save what is due, and what is the best so far."""
+        if not self._is_chief:
+            self.share()
+            return
         if not self.is_on:
             return
         self._epoch_began = time.perf_counter()
         step = self._run.border().step
-        if not self._is_chief:
-            self.share()
-            return
         if self._best_is_due:
             self._best_is_due = False
             self._writer.wait()
@@ -327,7 +352,13 @@ class Saver:
     def _copy(self, *, is_finished: bool = False) -> None:
         self._run.pause()
         if self._peers is not None:
-            self._own.others = self._peers.shares(self._run.border().step)
+            others = self._peers.shares(self._run.border().step)
+            if lacking := [str(rank) for rank, content in others.items() if not content]:
+                raise UsageError(
+                    f"run.checkpoint: was called in rank 0 and not in rank {', '.join(lacking)}: call it in every "
+                    "rank, without `if run.is_chief`; only rank 0 writes"
+                )
+            self._own.others = others
 
         def describe() -> Record:
             border = self._run.border()
@@ -382,10 +413,10 @@ class Saver:
         FeedlineError
             A state cannot be taken.
         """
-        if not self.is_on:
-            return None
         if not self._is_chief:
             self.share()
+            return None
+        if not self.is_on:
             return None
         self._writer.wait()
         self._save("End", is_finished=True)
@@ -400,7 +431,11 @@ class Saver:
     def _publish(self) -> None:
         """Lay the weights of the models, the newest and the best, to where people look for them."""
         step = self._run.best_step()
-        newest, best = self._writer.newest(), self._writer.newest(step) if step is not None else None
+        try:
+            newest, best = self._writer.newest(), self._writer.newest(step) if step is not None else None
+        except OSError as error:
+            _log.warning("%s cannot be read (%s)", self._output.checkpoints, error.strerror)
+            return
         for name, state in self._states.items():
             for path, target in ((newest, name), (best, f"{name}.best")):
                 if path is not None and state.is_model:

@@ -25,7 +25,7 @@ class Sums(Mapping[str, Any]):
         """Add numbers or tensors, each to the sum of its name."""
         for name, value in values.items():
             plain = value.detach() if hasattr(value, "detach") else value
-            self._sums[name] = self._sums[name] + plain if name in self._sums else plain
+            self._sums[name] = _beside(self._sums[name], plain) + plain if name in self._sums else plain
 
     def clear(self) -> None:
         """Begin anew."""
@@ -43,3 +43,9 @@ class Sums(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._sums)
+
+
+def _beside(kept: Any, value: Any) -> Any:
+    """Return a sum on the device of what is added to it: what was saved comes back on the host."""
+    is_elsewhere = hasattr(kept, "to") and hasattr(value, "device") and kept.device != value.device
+    return kept.to(value.device) if is_elsewhere else kept
