@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +107,13 @@ def test_the_parameter_that_decides_is_the_most_important():
     assert max(shares, key=shares.get) == "learningRate"
     assert sum(shares.values()) == pytest.approx(1)
     assert importance(many(5)) == {}, "of few trainings it says nothing"
+
+
+def test_what_is_trained_once_more_decides_nothing():
+    overview = many(60)
+    best = [replace(each, is_repeated=True) for each in overview.entries if each.state == "Complete"][:3]
+    again = replace(overview, entries=[*overview.entries, *(each for each in best for _ in range(20))])
+    assert importance(again) == importance(overview)
 
 
 # Sorts by a column, points at a training, and tells what it saw.

@@ -108,6 +108,15 @@ def test_what_others_had_there_is_compared_and_not_what_they_have_now():
     assert list(stopped(sweep, [*late, trial(3, values=[9, 7, 7])])) == [3]
 
 
+def test_what_cannot_be_reckoned_with_is_worse_than_all_else():
+    sweep = made(objective={"goal": "Maximize"}, pruning={"rule": "Median", "warmup": 1, "minTrials": 2}, trials=9)
+    others = [trial(0, State.COMPLETE, [math.nan]), trial(1, State.COMPLETE, [math.inf])]
+    assert decide(sweep, [*others, trial(2, values=[0.9])]).stop == ()
+    better = [trial(index, State.COMPLETE, [0.5]) for index in range(3, 6)]
+    stopped = decide(sweep, [*better, trial(6, values=[math.inf]), trial(7, values=[0.9])]).stop
+    assert [stop.index for stop in stopped] == [6]
+
+
 def test_larger_is_better_where_it_is_so():
     sweep = made(pruning=MEDIAN, objective={"value": "accuracy", "goal": "Maximize"})
     others = [trial(index, State.COMPLETE, [0.1, 0.5]) for index in range(3)]

@@ -30,7 +30,7 @@ def test_a_trial_is_the_template_with_its_values(sweep):
     assert document.train.parameters == {"learningRate": 0.01, "optimizer": True}
     assert document.loader.batch_size == 16
     assert document.objective.value == "val_loss"
-    assert manifest.parameters_of(document) == {"learningRate": 0.01, "batch": 16, "optimizer": True}
+    assert manifest.parameters_of(document.document) == {"learningRate": 0.01, "batch": 16, "optimizer": True}
     assert json.loads(trial["metadata"]["annotations"]["feedline.dev/parameters"])["learningRate"] == 0.01
 
 
@@ -66,6 +66,21 @@ WRONG = {
         "spec.parameters[0].float.min: must be more than 0 where scale is Log",
     ),
     "no number": (parameter(float={"min": "low", "max": "1"}), "spec.parameters[0].float.min: must match"),
+    "a number that is not whole": (
+        {"parameters": [{"name": "batch", "path": "spec.loader.batchSize", "float": {"min": "16", "max": "256"}}]},
+        "spec.parameters.batch: 107.67184 is not possible: spec.loader.batchSize: must be an integer",
+    ),
+    "a batch that the processes do not share": (
+        {
+            "parameters": [{"name": "batch", "path": "spec.loader.batchSize", "int": {"min": 16, "max": 256}}],
+            "template": {"spec": {"resources": {"processes": 2}}},
+        },
+        "spec.parameters.batch: 17 is not possible: spec",
+    ),
+    "a step over all": (
+        parameter(int={"min": 1, "max": 2, "step": 10}),
+        "spec.parameters.learningRate: step 10 leaves one value; take a smaller one",
+    ),
     "one choice": (parameter(choice={"values": ["a"]}), "spec.parameters[0].choice.values: must have at least 2 items"),
     "a choice twice": (
         parameter(choice={"values": ["a", "b", "a"]}),

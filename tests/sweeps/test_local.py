@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from mergepatch import merge
 from projects import environment
 
 from feedline import manifest
+from feedline.local import LocalSweep
+from feedline.local.sweep import write_down
 
 from .conftest import DOCUMENT
 
@@ -170,6 +174,54 @@ def test_an_objective_that_nobody_reports_is_told_with_what_is(sweep_in):
     assert trials[0]["message"] == "val_loss was never reported; reported was loss, step"
     assert trials[1]["message"] == "val_loss was never reported; reported was accuracy, step"
     assert done.returncode == 70
+
+
+def test_a_trial_that_cannot_be_has_failed_and_the_others_go_on(sweep_in):
+    sweep_in.write(trials=2, parallel=1)
+    assert sweep_in.run().returncode == 0
+    shutil.rmtree(sweep_in.output / "lr-search-1")
+    file = sweep_in.output / "lr-search-1.yaml"
+    file.write_text(file.read_text().replace("batchSize: 32", "batchSize: 1.5"))
+    done = sweep_in.run("--resume", "--set", "spec.trials=3", "--set", "spec.maxFailed=1")
+    assert done.returncode == 0, done.stderr
+    trials = sweep_in.show()
+    assert [trials[index]["state"] for index in range(3)] == ["Complete", "Failed", "Complete"]
+    assert "spec.loader.batchSize: must be an integer" in trials[1]["message"]
+
+
+class EnoughError(Exception):
+    """It was looked often enough."""
+
+
+def test_a_trial_that_is_ended_before_it_goes_on_does_not(tmp_path):
+    pruning = {"rule": "Median", "warmup": 1, "minTrials": 2}
+    sweep = manifest.parse_sweep(merge(DOCUMENT, {"spec": {"trials": 4, "parallel": 4, "pruning": pruning}}))
+    local = LocalSweep(tmp_path / "s", sweep, lambda _: 256, (), tmp_path)
+    local.folder.mkdir()
+    write_down(local.folder, sweep, resumes=False)
+    for index in range(4):
+        values = {"learningRate": 0.01, "batch": 32, "optimizer": "sgd"}
+        (local.folder / f"lr-search-{index}.yaml").write_text(manifest.to_yaml(sweep.pipeline_of(index, values)))
+        output = local.folder / f"lr-search-{index}"
+        (output / "checkpoints" / "step-8").mkdir(parents=True)
+        (output / "run.json").write_text(json.dumps({"run": str(index)}))
+        (output / "history.csv").write_text(f"step,epoch,seconds,val_loss\n8,0,1,{9 if index == 3 else 0.1}\n")
+        if index < 3:
+            (output / "report.json").write_text(json.dumps({"exitCode": 0, "values": {"val_loss": "0.1"}}))
+    begun, looks = [], []
+    local._starter = SimpleNamespace(start=lambda arguments, _: begun.append(arguments))
+
+    def watch(trials):
+        looks.append([trial.state for trial in trials])
+        if len(looks) == 2:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        local.run(watch, resumes=True)
+    assert begun == []
+    assert [states[3] for states in looks] == ["Running", "Pruned"]
+    assert not (local.folder / "lr-search-3" / "checkpoints").exists()
+    assert (local.folder / "lr-search-0" / "checkpoints").exists()
 
 
 def test_what_a_sweep_that_fails_has_begun_goes_on_when_more_may_fail(sweep_in):

@@ -43,6 +43,26 @@ def test_optuna_reads_what_was_written(written):
     assert {each.params["optimizer"] for each in study.trials} <= {"'sgd'", "'adamw'", "True", "1"}
 
 
+@pytest.mark.parametrize("method", ["create_study", "add_trials"])
+@pytest.mark.parametrize("error", [RuntimeError("made by another version"), ValueError("no room")])
+def test_what_cannot_be_written_leaves_no_study_in_the_way(sweep, tmp_path, monkeypatch, method, error):
+    import optuna
+
+    def fail(*_, **__):
+        raise error
+
+    where, trials = (
+        f"sqlite:///{tmp_path}/other.db",
+        [Trial(0, suggest(sweep(), 0, []), State.COMPLETE, CURVES[0], 100)],
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna if method == "create_study" else optuna.Study, method, fail)
+        with pytest.raises(UsageError, match=f"cannot be written .{error}."):
+            write_study(sweep(), trials, where)
+    write_study(sweep(), trials, where)
+    assert len(optuna.load_study(study_name="lr-search", storage=where).trials) == 1
+
+
 def test_its_dashboard_shows_it(written):
     import optuna
     from optuna_dashboard import wsgi

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import warnings
 
 import pytest
 
@@ -11,6 +12,15 @@ from feedline.sweeps import State, Trial, suggest
 def done(sweep, index, value_of, known):
     parameters = suggest(sweep, index, known)
     return Trial(index, parameters, State.COMPLETE, ((100, value_of(parameters)),), 100)
+
+
+def test_nobody_is_warned_of_a_last_value_that_is_on_no_step(sweep):
+    stepped = [{"name": "batch", "path": "spec.loader.batchSize", "int": {"min": 8, "max": 30, "step": 8}}]
+    asked, known = sweep(algorithm={"type": "TPE", "seed": 1}, parameters=stepped), []
+    with warnings.catch_warnings(action="error"):
+        for index in range(20):
+            known.append(done(asked, index, lambda values: values["batch"], known))
+    assert {each.parameters["batch"] for each in known} == {8, 16, 24}
 
 
 @pytest.mark.parametrize("algorithm", ["Random", "QuasiRandom", "TPE"])

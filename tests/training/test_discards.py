@@ -1,6 +1,7 @@
 """What a run removes of others that nobody goes on with: room on a disk, and nothing that tells of them."""
 
 import os
+import threading
 
 import pytest
 from manifests import document
@@ -51,6 +52,18 @@ def test_nothing_else_is_removed(tmp_path, left, name):
     output.begin(DOCUMENT)
     output.close()
     assert all(map(weighs, folders))
+
+
+def test_who_only_looks_whether_a_folder_is_in_use_is_in_nobody_s_way(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    descriptor = lock(folder)
+    timer = threading.Timer(0.05, os.close, [descriptor])
+    timer.start()
+    output = Output(folder, "mine")
+    output.begin(DOCUMENT)
+    output.close()
+    timer.join()
 
 
 def test_a_run_that_still_writes_is_let_alone(tmp_path, left):

@@ -3,8 +3,9 @@
 import csv
 import errno
 import os
+from fractions import Fraction
 
-from feedline.training.history import History
+from feedline.training.history import History, Reported
 
 
 def lines(folder):
@@ -17,6 +18,37 @@ def test_every_report_is_a_line(tmp_path):
     history.add(10, 0, 1.5, {"loss": 0.25})
     history.add(20, 1, 3.0, {"loss": float("nan")})
     assert (tmp_path / "history.csv").read_text() == "step,epoch,seconds,loss\n10,0,1.500,0.25\n20,1,3.000,nan\n"
+
+
+def test_what_is_reported_by_the_name_of_a_column_is_kept_besides(tmp_path):
+    History(tmp_path).add(10, 2, 100.0, {"seconds": 5.0, "epoch": 7.0})
+    (line,) = lines(tmp_path)
+    assert (line["seconds"], line["epoch"]) == ("100.000", "2")
+    assert Reported(tmp_path, "seconds").curve() == ((10, 5.0),)
+    assert Reported(tmp_path, "epoch").curve() == ((10, 7.0),)
+    assert Reported(tmp_path, "step").curve() == ()
+
+
+def test_who_follows_a_history_has_each_line_once(tmp_path):
+    follower = Reported(tmp_path, "loss")
+    assert follower.curve() == ()
+    history = History(tmp_path)
+    for step in range(1, 4):
+        history.add(step, 0, step, {"loss": step / 2})
+        assert follower.curve(2) == tuple((2 * each, each / 2) for each in range(1, step + 1))
+    with (tmp_path / "history.csv").open("a") as file:
+        file.write("4,0,4")
+        file.flush()
+        assert len(follower.curve(2)) == 3, "a line that is not whole"
+        file.write(".0,9\n")
+    assert follower.curve(Fraction(3, 2))[2:] == ((4, 1.5), (6, 9.0))
+    history.add(5, 0, 5, {"loss": 1, "new": 2})  # which writes the file anew
+    assert follower.curve() == tuple(Reported(tmp_path, "loss").curve())
+    again = History(tmp_path)
+    again.cut(1)
+    assert follower.curve() == ((1, 0.5),)
+    (tmp_path / "history.csv").unlink()
+    assert follower.curve() == ()
 
 
 def test_a_name_that_is_new_becomes_a_column(tmp_path):

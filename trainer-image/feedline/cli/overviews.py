@@ -7,7 +7,7 @@ from typing import Any
 from feedline.cli import options
 from feedline.manifest import Numbers, Sweep
 from feedline.overview import Entry, Overview, number, page, text
-from feedline.sweeps import Trial, confirmed, ranked
+from feedline.sweeps import Trial, confirmed, is_confirmation, ranked
 
 Reports = Mapping[int, Mapping[str, Any]]
 
@@ -43,6 +43,7 @@ def _entry(sweep: Sweep, trial: Trial, trials: Sequence[Trial], report: Mapping[
         value=trial.best(sweep.objective),
         curve=trial.curve,
         message=trial.message or told,
+        is_repeated=is_confirmation(trial.index),
         **measured(report),
     )
 
@@ -65,8 +66,10 @@ def write_page(overview: Overview, file: Path) -> None:
     UsageError
         It cannot be written there.
     """
+    from feedline.training import write_text
+
     options.require_writable(file, "--html")
-    file.write_text(page(overview), encoding="utf-8")
+    write_text(file, page(overview))
 
 
 def show(overview: Overview, title: str) -> None:
@@ -85,7 +88,7 @@ def table(overview: Overview, title: str, *, with_speed: bool = True) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=Text(title), title_justify="left")
     speed = ("rows/s", "waits") if with_speed else ()
     names = overview.parameters
     for heading in ("training", "state", overview.value, *names, *speed):

@@ -212,6 +212,7 @@ _SHARES = (
 def _show(finished: Report) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from feedline.training import in_words
     from feedline.units import rate, size
@@ -238,7 +239,7 @@ def _show(finished: Report) -> None:
         if key in finished:
             table.add_row(f"of {name}", f"{finished[key] / 10:.0f} %")  # type: ignore[literal-required]
     for name, value in finished["values"].items():
-        table.add_row(name, value)
+        table.add_row(Text(name), value)
     for row in _left_behind(finished):
         table.add_row(*row)
     console = Console()

@@ -40,6 +40,8 @@ def runs(
     """
     documents = dict(_readable(each for folder in folders for each in _runs_in(folder)))
     found = list(documents)
+    if not found:
+        raise InputMissingError(f"{folders[0]}: none of its runs has a manifest that can be read")
     objective = _objective(list(documents.values()), value, minimize=minimize)
     given = _differences(documents)
     shared = Path(os.path.commonpath([folder.parent for folder in found]))
@@ -82,7 +84,7 @@ def _readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     for folder in folders:
         try:
-            yield folder, manifest.read(folder / PIPELINE)
+            yield folder, manifest.parse(manifest.read(folder / PIPELINE)).document
         except FeedlineError as error:
             sys.stderr.write(f"feedline: {error}; left out\n")
 
@@ -148,14 +150,14 @@ def _short(path: str, others: Sequence[str]) -> str:
 def _entry(
     name: str, folder: Path, given: Mapping[str, Any], document: Mapping[str, Any], objective: manifest.Objective | None
 ) -> Entry:
-    from feedline.training import is_in_use, report_in, reported
+    from feedline.training import Reported, is_in_use, report_in
 
     report = report_in(folder) or {}
     code = report.get("exitCode")
     ended = "Complete" if code == ExitCode.OK else "Failed" if code in tuple(FATAL_EXIT_CODES) else "Unfinished"
     state = "Running" if is_in_use(folder) else ended
     batch = document["spec"].get("loader", {}).get("batchSize", 1)
-    told = [] if objective is None else reported(folder, objective.value)
+    told = () if objective is None else Reported(folder, objective.value).curve()
     curve = [(step * batch, each) for step, each in told]
     values = [value for _, value in curve if math.isfinite(value)]
     best = max(values, key=objective.merit, default=None) if objective is not None else None

@@ -1,6 +1,7 @@
 """`feedline sweep …`: runs a sweep on this machine, and shows what came of one, wherever it ran."""
 
 import csv
+import io
 import json
 import signal
 import sys
@@ -146,15 +147,18 @@ def export(
 
 
 def _write_csv(found: "Swept", path: Path) -> None:
+    from feedline.training import write_text
+
     names = [parameter.name for parameter in found.sweep.parameters]
     columns = [f"parameter_{name}" if name in _COLUMNS else name for name in names]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*_COLUMNS[:3], *columns, _COLUMNS[3]])
-        for trial in found.trials:
-            best = trial.best(found.sweep.objective)
-            values = [trial.parameters.get(name, "") for name in names]
-            writer.writerow([trial.index, trial.state, "" if best is None else repr(best), *values, trial.message])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS[:3], *columns, _COLUMNS[3]])
+    for trial in found.trials:
+        best = trial.best(found.sweep.objective)
+        values = [trial.parameters.get(name, "") for name in names]
+        writer.writerow([trial.index, trial.state, "" if best is None else repr(best), *values, trial.message])
+    write_text(path, text.getvalue())
 
 
 def _rows(volumes: Mapping[str, Path]) -> Any:

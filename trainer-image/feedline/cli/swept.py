@@ -38,7 +38,8 @@ def swept(place: str, namespace: str | None, context: str | None, kubeconfig: st
         There is none.
     """
     folder = Path(place)
-    if folder.is_dir() or "/" in place:
+    is_elsewhere = any(option is not None for option in (namespace, context, kubeconfig))
+    if "/" in place or (folder.is_dir() and not is_elsewhere):
         return swept_in(folder)
     return _in_cluster(place, namespace, context, kubeconfig)
 

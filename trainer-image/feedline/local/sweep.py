@@ -37,13 +37,13 @@ from feedline.manifest import (
 )
 from feedline.sweeps import Decision, State, Trial, decide, flaw, suggest
 from feedline.training import (
-    HISTORY,
+    Reported,
+    is_finished,
     is_in_use,
     lock,
     make_fresh,
     remove_weights,
     report_in,
-    reported,
     run_of,
     write_text,
 )
@@ -107,6 +107,7 @@ class LocalSweep:
         suggest(self.sweep, 0, [])
         with self._claimed():
             write_down(self.folder, self.sweep, resumes=resumes)
+            self._free_room()
             try:
                 while True:
                     self._reap()
@@ -118,8 +119,9 @@ class LocalSweep:
                     for stop in decision.stop:
                         self._stop(stop.index, stop.message)
                     # What has begun goes on before others begin.
-                    idle = [each.index for each in trials if each.state == State.RUNNING and self._is_idle(each.index)]
-                    for index in idle:
+                    stopped = {stop.index for stop in decision.stop}
+                    unfinished = [each.index for each in trials if each.state == State.RUNNING]
+                    for index in (each for each in unfinished if each not in stopped and self._is_idle(each)):
                         if len(self._processes) < self.sweep.parallel:
                             self._start(index)
                     for index in decision.start:
@@ -157,9 +159,12 @@ class LocalSweep:
         values = suggest(self.sweep, index, trials)
         if values is None:
             return
-        write_text(self._file(index, ".yaml"), to_yaml(self.sweep.pipeline_of(index, values)))
+        pipeline = self.sweep.pipeline_of(index, values)
+        write_text(self._file(index, ".yaml"), to_yaml(pipeline))
         self._attempts.pop(index, None)
-        self._start(index)
+        with contextlib.suppress(ManifestError):  # a combination that nobody checked: it has failed, and says why
+            parse(pipeline)
+            self._start(index)
 
     def _start(self, index: int) -> None:
         self._attempts[index] = self._attempts.get(index, 0) + 1
@@ -177,11 +182,10 @@ class LocalSweep:
                     process.send_signal(signal.SIGKILL)
                 continue
             del self._processes[index]
-            was_stopped = self._stopped.pop(index, None) is not None
+            if was_stopped := self._stopped.pop(index, None) is not None:
+                self._free_room()
             report = report_in(self._file(index)) or {}
             is_told = report.get("exitCode") == code
-            if code != ExitCode.OK and self._file(index, ".stop.json").exists():
-                remove_weights(self._file(index))  # nobody goes on with it
             if was_stopped or (is_told and (code == ExitCode.OK or code in FATAL_EXIT_CODES)):
                 continue
             if code in FATAL_EXIT_CODES or self._attempts[index] >= _ATTEMPTS:
@@ -202,6 +206,8 @@ class LocalSweep:
     def _stop(self, index: int, message: str) -> None:
         self._note(index, State.PRUNED, message)
         self._terminate(index)
+        if index not in self._processes:
+            self._free_room()
 
     def _note(self, index: int, state: State, message: str) -> None:
         """Write down what becomes of a trial that its own report does not say."""
@@ -228,6 +234,15 @@ class LocalSweep:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
             self._processes.clear()
+            self._free_room()
+
+    def _free_room(self) -> None:
+        """Remove the weights of trials that were ended early, and that nobody goes on with."""
+        for file in self.folder.glob(f"{self.sweep.name}-*.stop.json"):
+            output = file.with_name(file.name.removesuffix(".stop.json"))
+            noted = _noted(file)
+            if noted is not None and noted[0] == State.PRUNED and not is_finished(output) and not is_in_use(output):
+                remove_weights(output)
 
     def _file(self, index: int, ending: str = "") -> Path:
         return self.folder / f"{self.sweep.name}-{index}{ending}"
@@ -301,27 +316,37 @@ def read_trials(folder: Path, sweep: Sweep, rows: Rows) -> list[Trial]:
 
 
 def _trial(file: Path, index: int, sweep: Sweep, rows: Rows) -> Trial:
-    document = _manifest(file, file.stat().st_mtime_ns)
-    output = file.with_suffix("")
+    modified, output = file.stat().st_mtime_ns, file.with_suffix("")
+    parameters = _parameters(file, modified, sweep)
+    try:
+        document = _manifest(file, modified)
+    except ManifestError as error:
+        return Trial(index, parameters, State.FAILED, message="; ".join(error.problems))
     try:
         epoch = rows(document)
     except FeedlineError:
         epoch = 0  # the trial itself will say so
     curve = _curve(output, sweep.objective.value, epoch, document.loader)
     state, message = _state(file, output, sweep, curve)
-    return Trial(index, _parameters(file, document, sweep), state, curve, epoch, message)
+    return Trial(index, parameters, state, curve, epoch, message)
+
+
+@functools.cache
+def _document(file: Path, modified_ns: int) -> dict[str, Any]:
+    """Return what a trial is as it was written down; it is read once."""
+    del modified_ns
+    with _named(file):
+        return read(file)
 
 
 @functools.cache
 def _manifest(file: Path, modified_ns: int) -> Manifest:
     """Return what a trial is; it is checked once."""
-    del modified_ns
-    with _named(file):
-        return parse(read(file))
+    return parse(_document(file, modified_ns))
 
 
-def _parameters(file: Path, document: Manifest, sweep: Sweep) -> dict[str, Parameter]:
-    found = parameters_of(document)
+def _parameters(file: Path, modified_ns: int, sweep: Sweep) -> dict[str, Parameter]:
+    found = parameters_of(_document(file, modified_ns))
     if set(found) != {each.name for each in sweep.parameters}:
         raise DataError(f"{file}: is no trial of this sweep: it does not say its parameters")
     return found
@@ -330,10 +355,9 @@ def _parameters(file: Path, document: Manifest, sweep: Sweep) -> dict[str, Param
 def _state(file: Path, output: Path, sweep: Sweep, curve: Sequence[tuple[int, float]]) -> tuple[State, str]:
     report = report_in(output) or {}
     code = report.get("exitCode")
-    if code != ExitCode.OK:  # or it came to its end before it could be stopped
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            stopped = json.loads(file.with_suffix(".stop.json").read_bytes())
-            return State(stopped["state"]), str(stopped["message"])
+    # Or it came to its end before it could be stopped.
+    if code != ExitCode.OK and (noted := _noted(file.with_suffix(".stop.json"))) is not None:
+        return noted
     if code in tuple(FATAL_EXIT_CODES):
         return State.FAILED, str(report.get("message", ""))
     if code != ExitCode.OK:
@@ -342,26 +366,26 @@ def _state(file: Path, output: Path, sweep: Sweep, curve: Sequence[tuple[int, fl
     return (State.FAILED, why) if why else (State.COMPLETE, "")
 
 
+def _noted(file: Path) -> tuple[State, str] | None:
+    """Return what was noted of a trial: that it was ended early or has failed, and why."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        noted = json.loads(file.read_bytes())
+        return State(noted["state"]), str(noted["message"])
+    return None
+
+
 def _curve(output: Path, value: str, rows: int, loader: Loader) -> tuple[tuple[int, float], ...]:
     """Return the rows trained on and the value, of each line of a history that has it.
 
     An epoch counts as all of its rows, also where some do not fill a batch: so trials of other batch sizes have come as
     far at its end. Where nobody says how many they are, each step counts as a batch.
     """
-    try:
-        found = (output / HISTORY).stat()
-    except OSError:
-        return ()
     rest = rows % loader.batch_size
     steps = rows // loader.batch_size + (1 if rest and loader.last_batch == "keep" else 0)
     of_step = Fraction(rows, steps) if steps else Fraction(loader.batch_size)
-    return tuple(
-        (int(step * of_step), each) for step, each in _reported(output, value, found.st_mtime_ns, found.st_size)
-    )
+    return _reported(output, value).curve(of_step)
 
 
-@functools.lru_cache(maxsize=4096)
-def _reported(output: Path, value: str, modified_ns: int, size: int) -> tuple[tuple[int, float], ...]:
-    """Return step and value of each line of a history that has it; it is read when it has changed."""
-    del modified_ns, size
-    return tuple(reported(output, value))
+@functools.cache
+def _reported(output: Path, value: str) -> Reported:
+    return Reported(output, value)

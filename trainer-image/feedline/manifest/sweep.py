@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from feedline.contract import API_GROUP, API_VERSION, KIND, PARAMETERS_ANNOTATION, SWEEP_KIND
 from feedline.errors import UsageError
-from feedline.manifest.document import Manifest, Objective, Parameter
+from feedline.manifest.document import Objective, Parameter
 from feedline.manifest.jsonvalues import plain
 from feedline.manifest.overrides import assign, value_at
 from feedline.manifest.reading import ManifestError, parse, read_kind
@@ -21,6 +21,7 @@ from feedline.manifest.reading import ManifestError, parse, read_kind
 _SCHEMA_FILE: Final = "trainingsweeps.yaml"
 _MOST_POINTS: Final = 1000
 _MOST_CORNERS: Final = 64
+_BETWEEN: Final = 0.381966  # no ratio of small whole numbers
 CONFIRMATION: Final = 1000
 """A confirmation of trial 3 is trial 1003, the next one 2003."""
 _SAME_FOR_ALL: Final = (
@@ -259,6 +260,15 @@ def _ends(space: Numbers | Choice) -> tuple[Parameter, ...]:
     return space.least, space.most
 
 
+def _samples(space: Numbers | Choice) -> tuple[Parameter, ...]:
+    """Return the ends, and something between them: a number that is not whole, one that two does not divide."""
+    if isinstance(space, Choice):
+        return space.values
+    if space.is_whole:
+        return *_ends(space), *(_value_at(space, place) for place in (1, 2) if place < _size(space) - 1)
+    return *_ends(space), space.least + _BETWEEN * (space.most - space.least)
+
+
 def _choice_problems(spec: Mapping[str, Any]) -> Iterator[str]:
     for number, parameter in enumerate(spec["parameters"]):
         seen: list[str] = []
@@ -299,17 +309,19 @@ def _size_problems(sweep: Sweep) -> Iterator[str]:
     if size > _MOST_POINTS and "trials" not in sweep.document["spec"]:
         yield f"spec.algorithm: the grid has {size} points, and a sweep at most {_MOST_POINTS} trials; take fewer"
     for each in sweep.parameters:
+        if isinstance(each.space, Numbers) and each.space.is_whole and _size(each.space) == 1:
+            yield f"spec.parameters.{each.name}: step {each.space.step} leaves one value; take a smaller one"
         if isinstance(each.space, Numbers) and not math.isfinite(each.space.most - each.space.least):
             yield f"spec.parameters.{each.name}: min and max are further apart than a number can say; take less"
 
 
 def _trial_problems(sweep: Sweep) -> list[str]:
-    """Check the template by itself, each end of each parameter, and ends of all of them together."""
+    """Check the template by itself, some values of each parameter, and ends of all of them together."""
     problems = [f"spec.template.{problem}" for problem in _problems_of(sweep, {})]
     if problems:
         return problems
     for parameter in sweep.parameters:
-        alone = ({parameter.name: value} for value in _ends(parameter.space))
+        alone = ({parameter.name: value} for value in _samples(parameter.space))
         for problem, values in _first_of_each(sweep, alone).items():
             said = f"spec.parameters.{parameter.name}: {json.dumps(values[parameter.name])} is not possible"
             problems.append(f"{said}: {problem}")
@@ -357,10 +369,10 @@ def _problems_of(sweep: Sweep, values: Mapping[str, Parameter], index: int = 0) 
     return []
 
 
-def parameters_of(document: Manifest) -> dict[str, Parameter]:
+def parameters_of(document: Mapping[str, Any]) -> dict[str, Parameter]:
     """Return the values that a trial was given; none where it is no trial."""
     try:
-        found = json.loads(document.document["metadata"]["annotations"][PARAMETERS_ANNOTATION])
+        found = json.loads(document["metadata"]["annotations"][PARAMETERS_ANNOTATION])
     except (KeyError, TypeError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

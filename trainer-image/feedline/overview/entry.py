@@ -28,6 +28,8 @@ class Entry:
         Why it waits, in a word; "" where it does not.
     message
         Why it failed or was ended early.
+    is_repeated
+        Whether it is another training once more, and was not chosen.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Entry:
     wait_permille: int | None = None
     cause: str = ""
     message: str = ""
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,11 @@ def importance(overview: Overview) -> dict[str, float]:
 
     That is so where trainings are few, parameters do not differ, or Optuna is not installed.
     """
-    done = [each for each in overview.entries if each.state == "Complete" and each.value is not None]
+    done = [
+        each
+        for each in overview.entries
+        if each.state == "Complete" and each.value is not None and not each.is_repeated
+    ]
     done = [each for each in done if all(map(_is_told, (each.value, *each.parameters.values())))]
     spaces = {
         name: values

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from feedline.manifest import Objective, Pruning
-from feedline.sweeps.trials import State, Trial
+from feedline.sweeps.trials import BEYOND, State, Trial
 
 
 def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning: Pruning) -> str:
@@ -33,10 +33,15 @@ def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning:
     there = [each for each in there if each.until(rows)]
     if len(there) < pruning.min_trials:
         return ""
-    own = max((objective.merit(value) for value in trial.until(rows)), default=-math.inf)
-    merits = [objective.merit(each.until(rows)[-1]) for each in there]
+    own = max((_merit(value, objective) for value in trial.until(rows)), default=-math.inf)
+    merits = [_merit(each.until(rows)[-1], objective) for each in there]
     why = _below_median(own, merits, objective) if pruning.rule == "Median" else _not_among_best(own, merits, pruning)
     return f"{_shown(own, objective)} after {'1 epoch' if epochs == 1 else f'{epochs} epochs'}; {why}" if why else ""
+
+
+def _merit(value: float, objective: Objective) -> float:
+    """Return how good a value is; one that cannot be reckoned with is worse than all others."""
+    return objective.merit(value) if abs(value) < BEYOND else -math.inf
 
 
 def _below_median(own: float, merits: Sequence[float], objective: Objective) -> str:

@@ -1,5 +1,6 @@
 """The trials of a sweep as a study of Optuna's, for its dashboard and whatever else reads one."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
     # Confirmations were not chosen, and what somebody wrote over is none of the study's values.
     searching = [each for each in trials if not is_confirmation(each.index) and is_of(sweep, each.parameters)]
     told = [_trial(optuna, sweep, each, confirmed(each, trials, sweep.objective), space) for each in searching]
+    # Of a database that another Optuna has made it says so by a RuntimeError.
+    unwritable = sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError, ValueError
     try:
         study = optuna.create_study(
             study_name=sweep.name,
@@ -34,11 +37,20 @@ def write_study(sweep: Sweep, trials: Sequence[Trial], storage: str) -> None:
         )
     except optuna.exceptions.DuplicatedStudyError:
         raise UsageError(f"--optuna {storage}: has a study {sweep.name} already; name another file") from None
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise UsageError(f"--optuna {storage}: cannot be written ({said}); name a file as sqlite:///FILE.db") from None
-    study.set_user_attr("objective", sweep.objective.value)
-    study.add_trials(told)
+    except unwritable as error:
+        raise _unwritten(storage, error) from None
+    try:
+        study.set_user_attr("objective", sweep.objective.value)
+        study.add_trials(told)
+    except unwritable as error:
+        with contextlib.suppress(*unwritable):  # half a study would be in the way of the next attempt
+            optuna.delete_study(study_name=sweep.name, storage=storage)
+        raise _unwritten(storage, error) from None
+
+
+def _unwritten(storage: str, error: Exception) -> UsageError:
+    said = " ".join(str(error).split())[:300]
+    return UsageError(f"--optuna {storage}: cannot be written ({said}); name a file as sqlite:///FILE.db")
 
 
 def _trial(optuna: Any, sweep: Sweep, trial: Trial, again: Confirmed | None, space: dict[str, Any]) -> Any:

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from feedline.manifest import CONFIRMATION, Choice, Numbers, Objective, Parameter, Sweep
 
-_BEYOND = 1e300
+BEYOND = 1e300
+"""Larger values cannot be reckoned with."""
 
 
 class State(StrEnum):
@@ -48,7 +49,7 @@ class Trial:
     @property
     def values(self) -> tuple[float, ...]:
         """What was reported, but what is no number, or larger than one can reckon with."""
-        return tuple(value for _, value in self.curve if abs(value) < _BEYOND)
+        return tuple(value for _, value in self.curve if abs(value) < BEYOND)
 
     def best(self, objective: Objective) -> float | None:
         """Return the best value that was reported; None before the first."""
@@ -73,7 +74,7 @@ def flaw(value: str, curve: Sequence[tuple[int, float]], reported: Iterable[str]
     """
     if not curve:
         return f"{value} was never reported; reported was {', '.join(sorted(reported)) or 'nothing'}"
-    if any(abs(each) < _BEYOND for _, each in curve):
+    if any(abs(each) < BEYOND for _, each in curve):
         return ""
     is_finite = any(math.isfinite(each) for _, each in curve)
     return f"{value} was never a finite number{' below 1e300' if is_finite else ''}"

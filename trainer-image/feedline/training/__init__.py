@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from feedline.training.classes import classes_in, largest_class, require_same_classes
     from feedline.training.execution import execute
     from feedline.training.gang import Progress
-    from feedline.training.history import HISTORY, reported
+    from feedline.training.history import HISTORY, Reported
     from feedline.training.outcome import write_report
     from feedline.training.output import (
         PIPELINE,
@@ -66,6 +66,7 @@ __all__ = [
     "JsonLines",
     "Output",
     "Progress",
+    "Reported",
     "Run",
     "StoppedEarly",
     "boundaries_of",
@@ -89,7 +90,6 @@ __all__ = [
     "processes_from_environment",
     "remove_weights",
     "report_in",
-    "reported",
     "require_backend",
     "require_memory",
     "require_new",
@@ -111,7 +111,7 @@ _PLACES = {
     "classes": ("classes_in", "largest_class", "require_same_classes"),
     "execution": ("execute",),
     "gang": ("Progress",),
-    "history": ("HISTORY", "reported"),
+    "history": ("HISTORY", "Reported"),
     "outcome": ("write_report",),
     "output": (
         "PIPELINE",

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +41,7 @@ class History:
     def add(self, step: int, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
         """Write a line; a name that is new becomes a column."""
         line = {"step": str(step), "epoch": str(epoch), "seconds": f"{seconds:.3f}"}
-        # Who reports a step or an epoch as well says what is there already.
-        self._waiting.append({name: repr(value) for name, value in values.items()} | line)
+        self._waiting.append(line | {_column(name): repr(value) for name, value in values.items()})
         self.rows += 1
         try:
             self._write_waiting()
@@ -118,12 +118,60 @@ def _text(columns: Sequence[str], lines: Iterable[Mapping[str, str]], header: Se
     return text.getvalue()
 
 
-def reported(folder: Path, value: str) -> list[tuple[int, float]]:
-    """Return step and value of each line of a run's history that has it; nothing where there is none to be read."""
-    found = []
-    file = folder / HISTORY
-    with contextlib.suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8", errors="replace") as lines:
-        for line in csv.DictReader(lines):
+def _column(name: str) -> str:
+    """Return the column of what was reported by a name, which may be that of a column that is there already."""
+    return f"reported_{name}" if name in _FIRST else name
+
+
+class Reported:
+    """What was reported by one name, as a run's history grows; each line is read once.
+
+    Parameters
+    ----------
+    folder
+        The run's.
+    name
+        What was reported.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path, self._column = folder / HISTORY, _column(name)
+        self._scale = Fraction(1)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._inode = self._read = 0
+        self._columns: Sequence[str] | None = None
+        self._found: list[tuple[int, float]] = []
+        self._scaled: list[tuple[int, float]] = []
+
+    def curve(self, scale: Fraction | int = 1) -> tuple[tuple[int, float], ...]:
+        """Return step and value of each line that has it, the steps multiplied and rounded down.
+
+        There are none where there is nothing to be read.
+        """
+        try:
+            self._read_on()
+        except (OSError, csv.Error):
+            self._forget()
+        if scale != self._scale:
+            self._scale, self._scaled = Fraction(scale), []
+        new = self._found[len(self._scaled) :]
+        self._scaled += [(int(step * self._scale), value) for step, value in new]
+        return tuple(self._scaled)
+
+    def _read_on(self) -> None:
+        with self._path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            if stat.st_ino != self._inode or stat.st_size < self._read:  # it was replaced
+                self._forget()
+                self._inode = stat.st_ino
+            file.seek(self._read)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read += len(whole)
+        lines = csv.DictReader(io.StringIO(whole.decode("utf-8", "replace"), newline=""), self._columns)
+        for line in lines:
             with contextlib.suppress(KeyError, TypeError, ValueError):
-                found.append((int(line["step"]), float(line[value])))
-    return found
+                self._found.append((int(line["step"]), float(line[self._column])))
+        self._columns = lines.fieldnames

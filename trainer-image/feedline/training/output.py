@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,8 @@ PIPELINE: Final = "pipeline.yaml"
 KERAS_MODEL: Final = "model.keras"
 _RUN: Final = "run.json"
 _FOLDER: Final = re.compile(r"[a-z0-9-]{1,80}")
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.01
 _log = logging.getLogger("feedline")
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EPERM})
 _NOT_OURS_TO_WRITE: Final = (PermissionError, NotADirectoryError, FileExistsError)
@@ -102,10 +105,15 @@ class Output:
 
     def _claim(self) -> None:
         """Keep another process of this machine from writing here; not all file systems can."""
-        try:
-            self._lock = lock(self.folder)
-        except BlockingIOError:
-            raise _in_use(self.folder) from None
+        for is_last in (*[False] * _LOOKS, True):
+            try:
+                self._lock = lock(self.folder)
+            except BlockingIOError:
+                if is_last:
+                    raise _in_use(self.folder) from None
+                time.sleep(_LOOK_SECONDS)  # somebody may only look whether it is in use
+            else:
+                return
 
     def publish(self, source: Path, name: str) -> None:
         """Give a file another name in the folder, in the place of what has it; a copy where there are no such names."""
