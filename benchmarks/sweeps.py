@@ -1,4 +1,4 @@
-"""Measure what a sweep does: trials until a value is reached, beside a plain study of Optuna; and what pruning saves.
+"""Measure what a sweep does: trials until a value is reached, beside a plain study of Optuna.
 
 Writes results/sweeps.md and .json. Nothing here is timed but the question for the next parameters.
 """

@@ -22,7 +22,7 @@ _INTRODUCTION = """\
 {description}
 
 The same text is in the cluster: `kubectl explain {singular}.spec.{field}`. Unknown fields are refused by
-`feedline check` and `feedline run`, and by an API server that is asked for strict validation, as `kubectl apply` asks.
+{refusing}, and by an API server that is asked for strict validation, as `kubectl apply` asks.
 
 - API version `{group}/{version}`, kind `{kind}`, short name `{short}`, namespaced.
 - A field without a default may be left out, unless it is required.
@@ -50,6 +50,7 @@ def page(name: str, file: str) -> None:
         version=version["name"],
         kind=names["kind"],
         short=names["shortNames"][0],
+        refusing="`feedline sweep run`" if names["kind"].endswith("Sweep") else "`feedline check` and `feedline run`",
     )
     lines = [f"# The API: {names['kind']}", "", introduction, ""]
     metadata = {"name": root["properties"]["metadata"]["properties"]["name"]}

@@ -85,7 +85,7 @@ CONDITIONS = {
 CAUSES = {
     Cause.NONE: "The data keep up: the model is the bottleneck.",
     Cause.PAGE_FAULTS: "Pages are read from the disk while batches are gathered, and the data would fit into memory.",
-    Cause.DISK: "The same, and the data do not fit into memory.",
+    Cause.DISK: "Rows were not in memory when they were due: read for the first time, pushed out, or too many for it.",
     Cause.CPU: "Filling batches takes more CPU than there is, or a classic engine does.",
     Cause.SMALL_BATCHES: "Handing a batch over takes longer than filling it.",
     Cause.TRANSFER: "Copies to the device are slower than the feed.",
@@ -114,7 +114,7 @@ it, never into a file that is being read.
 A process pool (`concurrent.futures`) does not say how its process ended, so that a broken one is 75. What a worker
 *raises* keeps its code: 70 for code of yours.
 
-The other commands use the same numbers; [each one](cli.md) lists its own.
+The other commands use the same numbers; most [list theirs](cli.md). 1 is a fault of feedline: please report it.
 """
 BEFORE_CONDITIONS = """\
 # Conditions and reasons

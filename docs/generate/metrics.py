@@ -51,6 +51,8 @@ REASONS = {
     "feedline_pipelines_finished_total": "[of Succeeded](conditions.md#reasons-of-succeeded)",
     "feedline_pipelines": "[of Succeeded](conditions.md#reasons-of-succeeded)",
     "feedline_pipeline_status_reason": "[of Succeeded](conditions.md#reasons-of-succeeded)",
+    "feedline_sweeps_finished_total": "[of Succeeded](sweeps.md#statusconditions)",
+    "feedline_sweep_status_reason": "[of Succeeded](sweeps.md#statusconditions)",
 }
 
 INTRODUCTION = f"""\

@@ -99,6 +99,8 @@ def show(
         feedline sweep show digits -n team
 
     The page is one file that loads nothing: curves, parameters, which of them decides, and every trial.
+
+    Exit codes: 0 shown, 64 the page cannot be written, 66 there is no sweep, 78 no cluster.
     """
     found = swept(place, namespace, context, kubeconfig)
     if html is not None:
@@ -130,8 +132,10 @@ def export(
 ) -> None:
     """Write the trials of a sweep for other programs.
 
-    feedline sweep export sweeps/digits --csv trials.csv
-    feedline sweep export digits -n team --optuna sqlite:///digits.db
+        feedline sweep export sweeps/digits --csv trials.csv
+        feedline sweep export digits -n team --optuna sqlite:///digits.db
+
+    Exit codes: 0 written, 64 nothing to write or no place for it, 66 there is no sweep, 78 no cluster or Optuna.
     """
     if csv_ is None and optuna is None:
         raise UsageError("say what to write: --csv FILE, or --optuna sqlite:///FILE.db")
