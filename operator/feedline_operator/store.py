@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from feedline.contract import LABEL_PIPELINE
 from feedline_operator.reconcile import Observed, Refusal, Sample, Warned, uids
+from feedline_operator.reconcile.conditions import is_over
 from feedline_operator.slim import SLIM, Kind
 from feedline_operator.sweeps import ObservedSweep, sweep_of
 
@@ -241,8 +242,11 @@ class Store:
 
     @staticmethod
     def _forget_recorded(entry: _Entry) -> None:
-        status = (entry.pipeline or {}).get("status", {})
-        recorded = uids(attempt for attempt in status.get("attempts", ()) if "endTime" in attempt)
+        attempts = (entry.pipeline or {}).get("status", {}).get("attempts", ())
+        recorded = uids(attempt for attempt in attempts if "endTime" in attempt)
+        if attempts and entry.pipeline is not None and not is_over(entry.pipeline):
+            # What the newest has reported is written when the pipeline ends, for which its Job has to be gone.
+            recorded.discard(attempts[0].get("uid"))
         gone = [uid for uid, pod in entry.pods.items() if "gone" in pod]
         for uid in [uid for uid in gone if uid in recorded] + gone[:-_KEPT_PODS]:
             entry.pods.pop(uid, None)

@@ -43,14 +43,25 @@ def gone(store):
     ended = pod(running=5, exit=0, ended=60)
     store.remove("pod", ended)
     attempts = [{"index": 1, "uid": ended["metadata"]["uid"], "endTime": moment(60)}]
-    return version(pipeline(status={"attempts": attempts}), 99)
+    return {"attempts": attempts}
 
 
-def test_a_pod_that_is_gone_is_kept_until_its_end_is_recorded_whoever_wrote_that():
+def test_a_pod_that_is_gone_is_kept_until_all_that_it_has_said_is_recorded_whoever_wrote_that():
     store = filled()
-    newest = gone(store)
+    status = gone(store)
     assert store._by_key[KEY].pods
-    store.put("pipeline", newest)
+    store.put("pipeline", version(pipeline(status=status), 98))
+    assert store._by_key[KEY].pods, "its report is written when the pipeline ends"
+    over = pipeline(status=status, conditions={"Succeeded": ["True", "Stopped", "words"]})
+    store.put("pipeline", version(over, 99))
+    assert not store._by_key[KEY].pods
+
+
+def test_a_pod_that_is_gone_is_forgotten_when_another_one_runs():
+    store = filled()
+    status = gone(store)
+    status["attempts"].insert(0, {"index": 2, "uid": "another"})
+    store.put("pipeline", version(pipeline(status=status), 98))
     assert not store._by_key[KEY].pods
 
 
@@ -143,7 +154,8 @@ def test_a_pod_that_is_gone_is_kept_until_its_end_is_in_the_status():
     assert gone["status"]["phase"] == "Failed"
     assert store.missing("pod", set(), store.now()) == []
     attempts = [{"index": 1, "uid": "pod-a", "endTime": "2026-01-01T10:00:09Z"}]
-    store.put("pipeline", version(pipeline(status={"attempts": attempts}), 9))
+    over = {"Succeeded": ["False", "DataInvalid", "words"]}
+    store.put("pipeline", version(pipeline(status={"attempts": attempts}, conditions=over), 9))
     assert store.observe(KEY).pods == ()
 
 

@@ -261,6 +261,27 @@ def test_pods_that_are_still_being_taken_away_are_not_taken_for_new_ones():
     life.teardown()
 
 
+def test_what_a_pod_reported_is_kept_until_its_job_is_gone_too():
+    """Its end is recorded, then it is taken away, and then the Job, when the status of the end is written."""
+    life = Life()
+    kubernetes = life.kubernetes
+    life.go_on()
+    kubernetes.change_pipeline({"stop": {"message": "good enough"}})
+    life.hear_everything()
+    (pod,) = kubernetes.pods.values()
+    assert "deletionTimestamp" in pod["metadata"]
+    kubernetes.end(pod, 143, json.dumps({"steps": 67, "exitCode": 143, "message": "terminated after 67 of 700 steps"}))
+    kubernetes.pass_time(11)
+    life.hear_everything()
+    assert kubernetes.pipeline["status"]["attempts"][0]["exitCode"] == 143
+    kubernetes._remove(pod)
+    life.hear_everything()
+    kubernetes._collect_garbage()
+    life.hear_everything()
+    assert kubernetes.pipeline["status"]["report"]["steps"] == 67
+    life.teardown()
+
+
 FATES = st.lists(st.sampled_from([74, 75, 137, 135, "oom", "evicted"]), max_size=5)
 ENDS = st.sampled_from([0, 64, 65, 66, 70, 78, 74, "oom"])
 RETRIES = 2
