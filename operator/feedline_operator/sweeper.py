@@ -80,7 +80,7 @@ class Sweeper:
         self._teller = Teller(cluster, SWEEP_KIND, instance)
         self._clock = clock
         self._held: dict[Key, tuple[float, float]] = {}  # until when nothing is created after a refusal, and how long
-        self._unchanged: dict[Key, str] = {}  # why a trial could not be changed at the last look
+        self._unchanged: dict[Key, tuple[str, str]] = {}  # of a sweep's uid, why a trial could not be changed
 
     async def run(self, count: int) -> None:
         """Look at every sweep, then at those that change, until cancelled."""
@@ -95,10 +95,13 @@ class Sweeper:
             self._unchanged.pop(key, None)
             return
         now = self._clock()
-        plan = await asyncio.to_thread(reconcile_sweep, replace(observed, unchanged=self._unchanged.get(key, "")), now)
+        plan = await asyncio.to_thread(
+            reconcile_sweep, replace(observed, unchanged=self._unchanged_of(key, observed.sweep)), now
+        )
         document = await self._write_status(observed, plan)
         with contextlib.suppress(NamespaceGoesError):  # what is in it goes along
             refused = [why for change in plan.changes if (why := await self._change(key, change))]
+            self._note_refused(key, document, refused)
             for pipeline in plan.lost:
                 await self._delete("pipeline", pipeline)
             await self._teller.tell(document, plan.transitions)
@@ -106,11 +109,20 @@ class Sweeper:
                 await self._begin(key, document, index)
             if plan.delete:
                 await self._delete("sweep", document)
-            self._unchanged[key] = refused[0] if refused else ""
             if refused:  # nothing else waits for it, and it is tried again
                 raise ChildRefusedError(refused[0])
         if plan.again is not None:
             self._queue.add_after(key, (plan.again - now).total_seconds())
+
+    def _unchanged_of(self, key: Key, document: Any) -> str:
+        uid, told = self._unchanged.get(key, ("", ""))
+        return told if uid == document["metadata"]["uid"] else ""
+
+    def _note_refused(self, key: Key, document: Any, refused: list[str]) -> None:
+        """Note which changes were refused; that there are some, or none any more, is told soon."""
+        if bool(refused) != bool(self._unchanged_of(key, document)):
+            self._queue.add_after(key, 0.0)
+        self._unchanged[key] = document["metadata"]["uid"], refused[0] if refused else ""
 
     async def _change(self, key: Key, change: ChangeTrial) -> str:
         """Change a trial; return why the API server does not let it be changed, "" where it does."""

@@ -211,14 +211,17 @@ ENDED = "2026-01-01T10:05:00Z"
         pytest.param([{"reason": "Evicted", "exitCode": 143, "endTime": ENDED}], id="the last one never seen"),
     ],
 )
+@pytest.mark.parametrize("reported", [None, 143])
 @pytest.mark.parametrize("told", [(), (5.0, 0.001)], ids=["nothing told", "told before"])
-def test_what_a_trial_told_before_its_end_is_not_what_it_came_to(attempts, told):
+def test_what_a_trial_told_before_its_end_is_not_what_it_came_to(attempts, told, reported):
     server, operator = started(parallel=1, maxFailed=0, trials=2)
     if told:
         server.reports(f"{NAME}-0", *told)
     server.loses(f"{NAME}-0", *attempts)
     if attempts == [{}]:
         del server.pipelines[f"{NAME}-0"]["status"]["attempts"]
+    if reported:  # by the pod before
+        server.pipelines[f"{NAME}-0"]["status"]["report"] = {"exitCode": reported, "values": {}}
     operator.hear()
     operator.settle()
     assert server.created == [f"{NAME}-0"] * 2
@@ -504,10 +507,11 @@ def test_a_change_that_is_refused_holds_up_nothing_else_and_is_told():
     ]
     told = f"{NAME}-1 could not be changed: denied by a policy"
     assert standing(server)["message"] == f"Suspended by spec.suspend; set it to false to go on. {told}"
-    server.patch_pipeline = take
-    for _ in range(3):
-        operator.hear()
-        operator.look()
+    server.ends(f"{NAME}-1")  # so that nothing is to be changed any more
+    operator.hear()
+    operator.look()
+    assert operator.due() == [NAME], "what is told no longer holds"
+    operator.look()
     assert standing(server)["message"] == "Suspended by spec.suspend; set it to false to go on."
 
 

@@ -176,7 +176,7 @@ class Server:
         """Let a trial end, with the curve that it told last."""
         pipeline, sample = self.pipelines[name], self.samples.get(name)
         given = condition_list({"Succeeded": [status, reason, message]})
-        pipeline["status"] = {"conditions": given, "report": {"values": {"loss": "1"}}}
+        pipeline["status"] = {"conditions": given, "report": {"exitCode": 0, "values": {"loss": "1"}}}
         if sample is not None:
             pipeline["status"]["objective"] = sample.report["objective"]
         self._touch(pipeline)
@@ -294,6 +294,10 @@ class Operator:
     def looked_at(self):
         """Return the pipelines that wait to be looked at."""
         return [key.name for key in self.pipelines._ready]
+
+    def due(self):
+        """Return the sweeps that are to be looked at soon though nothing was heard of them."""
+        return [key.name for key in self.queue._due]
 
     def settle(self):
         """Look, and hear what came of it, until there is nothing left to do."""

@@ -47,16 +47,23 @@ def is_lost(pipeline: Object) -> bool:
 
 
 def _is_untold(pipeline: Object) -> bool:
-    """Return whether a trial came to its end, and no pod is known that ended well or said something."""
+    """Return whether a trial came to its end, and the last pod that is known neither ended well nor said so."""
     status = pipeline.get("status", {})
-    is_seen = any(attempt.get("exitCode") == ExitCode.OK for attempt in status.get("attempts", ()))
-    return _end(pipeline).get("reason") == _COMPLETED and "report" not in status and not is_seen
+    # A report may be of an earlier pod, which was evicted.
+    is_told = status.get("report", {}).get("exitCode") == ExitCode.OK
+    is_seen = _newest(pipeline).get("exitCode") == ExitCode.OK
+    return _end(pipeline).get("reason") == _COMPLETED and not is_told and not is_seen
+
+
+def _newest(pipeline: Object) -> Object:
+    attempts: Sequence[Object] = pipeline.get("status", {}).get("attempts", ())
+    return next(iter(attempts), {})
 
 
 def _is_awaited(pipeline: Object) -> bool:
     """Return whether a pod is known whose end is not: the news of it come by another way than those of its Job."""
-    newest = next(iter(pipeline.get("status", {}).get("attempts", ())), None)
-    return newest is not None and "endTime" not in newest
+    newest = _newest(pipeline)
+    return bool(newest) and "endTime" not in newest
 
 
 def _end(pipeline: Object) -> Object:
