@@ -189,6 +189,20 @@ def test_a_trial_that_cannot_be_has_failed_and_the_others_go_on(sweep_in):
     assert "spec.loader.batchSize: must be an integer" in trials[1]["message"]
 
 
+def test_a_combination_that_cannot_be_does_not_begin(tmp_path, monkeypatch):
+    sweep = manifest.parse_sweep(DOCUMENT)
+    local = LocalSweep(tmp_path, sweep, lambda _: 256, (), tmp_path)
+    values = {"learningRate": 0.01, "batch": 1.5, "optimizer": "sgd"}
+    monkeypatch.setattr("feedline.local.sweep.suggest", lambda *_: values)
+    begun = []
+    local._starter = SimpleNamespace(start=lambda arguments, _: begun.append(arguments))
+    local._begin(0, [])
+    (trial,) = local.trials()
+    assert begun == []
+    assert (trial.state, trial.parameters) == ("Failed", values)
+    assert trial.message == "spec.loader.batchSize: must be an integer (got 1.5)"
+
+
 class EnoughError(Exception):
     """It was looked often enough."""
 

@@ -272,23 +272,36 @@ def test_a_program_of_ones_own_goes_on_as_a_function_does(project):
     assert [line["step"] for line in history(project.folder)] == ["6", "12"]
 
 
-@pytest.mark.parametrize("leaves", ["sys.exit(3)", "sys.exit('enough')"])
-def test_a_program_that_leaves_in_the_middle_has_not_come_to_its_end(project, leaves):
+@pytest.mark.parametrize(
+    ("leaves", "exit_code"), [("sys.exit(3)", 70), ("sys.exit('enough')", 70), ("sys.exit(75)", 75)]
+)
+def test_a_program_that_leaves_in_the_middle_has_not_come_to_its_end(project, leaves, exit_code):
     (project.folder / "program.py").write_text(
         "import feedline\nimport own\n\nown.train(feedline.Run.from_environment())\n"
     )
     program = ["spec.train.entrypoint=null", "spec.train.command=[python, program.py]", "spec.train.seed=1"]
     code = own(step=f"if run.train.steps == 8: {leaves}").replace("import torch", "import sys\nimport torch")
     ended = project.run(*program, "spec.train.checkpoint={everySteps: 5}", OUTPUT, code=code, arguments=KEPT)
-    assert ended.code == 70, ended.errors
+    assert ended.code == exit_code, ended.errors
     went_on = project.run(*program, code=own(), arguments=(*KEPT, "--resume"))
     assert went_on.code == 0, went_on.errors
     assert went_on.report["message"] == "completed"
     assert (went_on.report["fromStep"], went_on.report["steps"]) == (5, 12)
 
 
+def test_a_program_that_leaves_when_all_is_done_has_trained_all(project):
+    (project.folder / "program.py").write_text(
+        "import sys\nimport feedline\nimport own\n\nown.train(feedline.Run.from_environment())\nsys.exit(4)\n"
+    )
+    program = ["spec.train.entrypoint=null", "spec.train.command=[python, program.py]"]
+    ended = project.run(*program, code=own(), arguments=KEPT)
+    assert (ended.code, ended.report["steps"]) == (70, 12), ended.errors
+    assert "`python program.py` ended with exit code 4" in ended.report["message"]
+    assert (project.folder / "kept/model.safetensors").exists()
+
+
 def test_a_loop_that_was_left_early_goes_on_with_the_next_epoch_where_more_are_wanted(project):
-    code = own(step="if run.train.steps == 8: break")
+    code = own(step="if run.train.steps == 8: return")
     first = project.run(code=code, arguments=KEPT)
     assert (first.code, first.report["steps"]) == (0, 8), first.errors
     again = project.run(code=own(), arguments=(*KEPT, "--resume"))
@@ -309,6 +322,21 @@ def test_a_run_whose_time_was_over_has_nothing_to_do(project, way):
     more = project.run(limits[0], "spec.train.seconds=2", way=way, code=code, arguments=(*KEPT, "--resume"))
     assert more.code == 0, more.errors
     assert more.report["steps"] > again.report["steps"]
+
+
+def test_a_run_whose_time_is_over_in_the_middle_of_an_epoch_is_done(project):
+    limits = ["spec.train.epochs=null", "spec.train.checkpoint={everySteps: 1}", OUTPUT]
+    code = own(step="time.sleep(0.2)\n            1 / (run.train.steps < 9)").replace(
+        "import torch", "import time, torch"
+    )
+    first = project.run(*limits, "spec.train.seconds=60", code=code, arguments=KEPT)
+    assert first.code == 70, first.errors
+    over = project.run(*limits, "spec.train.seconds=1", code=own(), arguments=(*KEPT, "--resume"))
+    assert over.code == 0, over.errors
+    assert over.report["steps"] == over.report["fromStep"] >= 7
+    more = project.run(*limits, "spec.train.seconds=3", code=own(), arguments=(*KEPT, "--resume"))
+    assert more.code == 0, more.errors
+    assert more.report["steps"] > over.report["steps"]
 
 
 def test_sums_go_on_where_what_is_added_to_them_is(project):

@@ -1,18 +1,30 @@
 """What a run removes of others that nobody goes on with: room on a disk, and nothing that tells of them."""
 
 import os
+import shutil
 import threading
 
+import numpy as np
 import pytest
 from manifests import document
+from safetensors.numpy import save
 
 from feedline import manifest
-from feedline.training import Output, is_in_use, lock
+from feedline.checkpoints import packed
+from feedline.training import Output, is_in_use, lock, make_fresh, remove_weights
 
 pytestmark = pytest.mark.unit
 
 
+class Model:
+    is_model = True
+
+    def get(self):
+        return {"weight": np.ones(3)}
+
+
 DOCUMENT = manifest.parse(document())
+WEIGHTS = packed("model", Model())
 
 
 @pytest.fixture
@@ -23,7 +35,7 @@ def left(tmp_path):
         folder = tmp_path / name
         (folder / "checkpoints" / "step-8").mkdir(parents=True)
         for file in ("model.safetensors", "checkpoints/step-8/model.safetensors", "history.csv", "report.json"):
-            (folder / file).write_text("{}")
+            (folder / file).write_bytes(WEIGHTS if file.endswith(".safetensors") else b"{}")
         if is_a_run:
             (folder / "run.json").write_text('{"run": "another"}')
         return folder
@@ -33,6 +45,28 @@ def left(tmp_path):
 
 def weighs(folder):
     return bool(list(folder.rglob("*.safetensors")))
+
+
+@pytest.mark.parametrize("has_checkpoints", [True, False])
+def test_only_weights_of_the_run_go(tmp_path, left, has_checkpoints):
+    folder = left("lr-1")
+    (folder / "model.best.safetensors").write_bytes(WEIGHTS)
+    (folder / "mine.safetensors").write_bytes(save({"a": np.ones(3)}))
+    if not has_checkpoints:
+        shutil.rmtree(folder / "checkpoints")
+    remove_weights(folder)
+    assert {path.name for path in folder.iterdir()} == {"run.json", "history.csv", "report.json", "mine.safetensors"}
+
+
+def test_a_link_to_where_checkpoints_lie_is_followed_and_only_they_go(tmp_path, left):
+    folder, elsewhere = left("lr-1"), tmp_path / "elsewhere"
+    (elsewhere / "another project").mkdir(parents=True)
+    (elsewhere / "step-000000000008").mkdir()
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").symlink_to(elsewhere)
+    make_fresh(folder)
+    assert [path.name for path in folder.iterdir()] == ["checkpoints"]
+    assert [path.name for path in elsewhere.iterdir()] == ["another project"]
 
 
 def test_weights_go_and_what_is_told_stays(tmp_path, left):

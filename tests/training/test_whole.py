@@ -30,6 +30,27 @@ def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path, is_there):
     assert target.read_text() == "after"
 
 
+def test_a_link_to_itself_is_an_error_of_the_system(tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_text(tmp_path / "link", "words")
+
+
+def test_what_nothing_can_be_put_in_the_place_of_is_written_as_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "mounted.json"
+    path.write_text("before")
+
+    def busy(*_):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(type(path), "replace", busy)
+    write_text(path, "after")
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="busy"):
+        write_text(tmp_path / "new.json", "words")
+
+
 def test_a_pipe_is_written_to(tmp_path):
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)

@@ -6,8 +6,8 @@ What is saved of an object is for `states` (and `variables`) to say; a state is 
 a run's progress is, is not known here, nor are manifests and loops. Frameworks are taken as the run has imported them.
 """
 
-from feedline.checkpoints.copying import Buffer, packed, read_state, require_savable, unpacked
-from feedline.checkpoints.folder import SUFFIX, Found, Opened, checkpoints, problem_of
+from feedline.checkpoints.copying import Buffer, is_of_a_state, packed, read_state, require_savable, unpacked
+from feedline.checkpoints.folder import SUFFIX, Found, Opened, checkpoints, problem_of, remove_checkpoints
 from feedline.checkpoints.randomness import Randomness
 from feedline.checkpoints.record import Record
 from feedline.checkpoints.states import State, state_of
@@ -24,9 +24,11 @@ __all__ = [
     "State",
     "Writer",
     "checkpoints",
+    "is_of_a_state",
     "packed",
     "problem_of",
     "read_state",
+    "remove_checkpoints",
     "require_savable",
     "state_of",
     "unpacked",

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -121,6 +122,15 @@ def require_savable(states: Mapping[str, State]) -> None:
         There is something in one that is neither a tensor nor a plain value.
     """
     _planned(states)
+
+
+def is_of_a_state(file: Path) -> bool:
+    """Return whether a file is one that a checkpoint was written with, by its first bytes."""
+    try:
+        with file.open("rb") as content:
+            return json.dumps(_STATE).encode() in content.read(256)
+    except OSError:
+        return False
 
 
 def _taken_apart(name: str, state: State) -> tuple[Any, dict[str, Any]]:

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import mmap
 import re
+import shutil
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -65,6 +66,19 @@ def checkpoints(folder: Path, run: str | None = None) -> list[Found]:
         return []
     order = sorted(((int(match[1]), int(match[2] or 0), match[0]) for match in matches), reverse=True)
     return [_found(folder / name, step, number, run) for step, number, name in order]
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a folder, whole or not; what else lies there stays.
+
+    Raises
+    ------
+    OSError
+        Something cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for each in [each for each in folder.iterdir() if _NAME.fullmatch(each.name) and not each.is_symlink()]:
+            shutil.rmtree(each)
 
 
 def _found(path: Path, step: int, number: int, run: str | None) -> Found:

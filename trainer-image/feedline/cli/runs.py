@@ -13,7 +13,7 @@ import typer
 from feedline import manifest
 from feedline.cli.overviews import measured, show, write_page
 from feedline.contract import FATAL_EXIT_CODES, ExitCode
-from feedline.errors import FeedlineError, InputMissingError, UsageError
+from feedline.errors import DataError, FeedlineError, InputMissingError, UsageError
 from feedline.overview import Entry, Overview
 
 _NOT_COMPARED = ("metadata", "status", "spec.output", "spec.objective", "spec.stop", "spec.suspend")
@@ -84,9 +84,21 @@ def _readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     for folder in folders:
         try:
-            yield folder, manifest.parse(manifest.read(folder / PIPELINE)).document
+            document = manifest.read(folder / PIPELINE)
+            _require_shape(folder / PIPELINE, document)
+            yield folder, document
         except FeedlineError as error:
             sys.stderr.write(f"feedline: {error}; left out\n")
+
+
+def _require_shape(file: Path, document: Mapping[str, Any]) -> None:
+    """Refuse a manifest that does not say what is read here; another feedline may have written the rest."""
+    spec = document.get("spec")
+    loader = spec.get("loader", {}) if isinstance(spec, dict) else None
+    objective = spec.get("objective") if isinstance(spec, dict) else None
+    is_told = objective is None or (isinstance(objective, dict) and objective.keys() >= {"value", "goal"})
+    if not isinstance(loader, dict) or not isinstance(loader.get("batchSize", 1), int) or not is_told:
+        raise DataError(f"{file}: is no manifest of a run")
 
 
 def _objective(

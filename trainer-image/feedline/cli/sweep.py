@@ -62,11 +62,14 @@ def run(
     terminated.
     """
     changes = [*(set_ or []), *([] if parallel is None else [f"spec.parallel={parallel}"])]
-    sweep = manifest.parse_sweep(manifest.read_sweep(file, changes))
-    volumes = options.folders(manifest.parse(sweep.pipeline_of(0, {})), volume)
-    from feedline.local import LocalSweep
+    document = manifest.read_sweep(file, changes)
+    from feedline.local import SWEEP, LocalSweep
 
-    folder = output or Path("sweeps", sweep.name)
+    metadata = document.get("metadata")
+    folder = output or Path("sweeps", str(metadata.get("name")) if isinstance(metadata, dict) else "")
+    # What lies there was found right when it began; another sweep is refused.
+    sweep = manifest.parse_sweep(document, is_accepted=resume and (folder / SWEEP).is_file())
+    volumes = options.folders(manifest.parse(sweep.pipeline_of(0, {})), volume)
     named = [f"--volume={name}={Path(place).absolute()}" for name, place in volumes.items()]
     local = LocalSweep(folder, sweep, _rows(volumes), named, file.resolve().parent)
     with _terminable(), _watching(sweep) as watch:

@@ -68,7 +68,7 @@ def _in_cluster(name: str, namespace: str | None, context: str | None, kubeconfi
             f"{name}: is no folder here, and no TrainingSweep in namespace {cluster.namespace}; "
             "name the folder of a sweep, or -n NAMESPACE"
         )
-    sweep = parse_sweep({"metadata": {"name": name}, "spec": document["spec"]})
+    sweep = parse_sweep({"metadata": {"name": name}, "spec": document["spec"]}, is_accepted=True)
     trials, reports = [], {}
     for pipeline in cluster.find_all(PIPELINES, labels=f"{LABEL_SWEEP}={name}"):
         owners = {owner["uid"] for owner in pipeline["metadata"].get("ownerReferences", ())}

@@ -155,7 +155,10 @@ class LocalSweep:
         for ending in (".stop.json", ".log"):
             self._file(index, ending).unlink(missing_ok=True)
         if run_of(self._file(index)) is not None:
-            make_fresh(self._file(index))
+            try:
+                make_fresh(self._file(index))
+            except UsageError:
+                return  # whoever trained it is about to end
         values = suggest(self.sweep, index, trials)
         if values is None:
             return
@@ -274,7 +277,7 @@ def write_down(folder: Path, sweep: Sweep, *, resumes: bool) -> None:
 
 
 def sweep_in(folder: Path) -> Sweep:
-    """Return the sweep that lies in a folder.
+    """Return the sweep that lies in a folder, whose trials were checked when it was written down.
 
     Raises
     ------
@@ -283,7 +286,7 @@ def sweep_in(folder: Path) -> Sweep:
     """
     file = folder / SWEEP
     with _named(file):
-        return parse_sweep(read_sweep(file))
+        return parse_sweep(read_sweep(file), is_accepted=True)
 
 
 @contextlib.contextmanager

@@ -178,7 +178,10 @@ def parse_sweep(document: Mapping[str, Any], *, is_accepted: bool = False) -> Sw
     if problems:
         raise ManifestError(problems)
     sweep = _frozen(full)
-    if problems := [*_size_problems(sweep), *([] if is_accepted else _trial_problems(sweep))]:
+    if problems := [
+        *_size_problems(sweep),
+        *([] if is_accepted else [*_step_problems(sweep), *_trial_problems(sweep)]),
+    ]:
         raise ManifestError(problems)
     return sweep
 
@@ -309,10 +312,14 @@ def _size_problems(sweep: Sweep) -> Iterator[str]:
     if size > _MOST_POINTS and "trials" not in sweep.document["spec"]:
         yield f"spec.algorithm: the grid has {size} points, and a sweep at most {_MOST_POINTS} trials; take fewer"
     for each in sweep.parameters:
-        if isinstance(each.space, Numbers) and each.space.is_whole and _size(each.space) == 1:
-            yield f"spec.parameters.{each.name}: step {each.space.step} leaves one value; take a smaller one"
         if isinstance(each.space, Numbers) and not math.isfinite(each.space.most - each.space.least):
             yield f"spec.parameters.{each.name}: min and max are further apart than a number can say; take less"
+
+
+def _step_problems(sweep: Sweep) -> Iterator[str]:
+    for each in sweep.parameters:
+        if isinstance(each.space, Numbers) and each.space.is_whole and _size(each.space) == 1:
+            yield f"spec.parameters.{each.name}: step {each.space.step} leaves one value; take a smaller one"
 
 
 def _trial_problems(sweep: Sweep) -> list[str]:

@@ -360,6 +360,8 @@ class Loop:
         self.values = {name: float(value) for name, value in progress["values"].items()}
         if self.aim is not None and progress["objective"] is not None:
             self.aim.restore(progress["objective"])
+        if self._comes_back and self.limit_reached(self.train):
+            self._epoch, self._comes_back = self._epoch + 1, False  # its time was over in the middle
         if self.place.is_chief:
             self.history.cut(progress["history"])
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from feedline.checkpoints import SUFFIX
+from feedline.checkpoints import SUFFIX, is_of_a_state, remove_checkpoints
 from feedline.errors import EnvironmentInvalidError, StorageError, UsageError
 from feedline.manifest import Manifest, to_yaml
 from feedline.training import history
@@ -87,7 +87,7 @@ class Output:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._claim()
+            self._lock = _claim(self.folder)
             self.is_begun = True
             if run_of(self.folder) != self.run:
                 write_text(self.folder / _RUN, json.dumps({"run": self.run}) + "\n")
@@ -102,18 +102,6 @@ class Output:
             raise StorageError(f"{what}: make room there, or see to its disk") from None
         for name in self._discards:
             _discard(self.folder.parent, name)
-
-    def _claim(self) -> None:
-        """Keep another process of this machine from writing here; not all file systems can."""
-        for is_last in (*[False] * _LOOKS, True):
-            try:
-                self._lock = lock(self.folder)
-            except BlockingIOError:
-                if is_last:
-                    raise _in_use(self.folder) from None
-                time.sleep(_LOOK_SECONDS)  # somebody may only look whether it is in use
-            else:
-                return
 
     def publish(self, source: Path, name: str) -> None:
         """Give a file another name in the folder, in the place of what has it; a copy where there are no such names."""
@@ -230,17 +218,12 @@ def make_fresh(folder: Path) -> None:
     if run_of(folder) is None:
         require_new(folder)
         return
-    try:
-        descriptor = lock(folder)
-    except BlockingIOError:
-        raise _in_use(folder) from None
+    descriptor = _claim(folder)
     try:
         for name in (REPORT, history.HISTORY, PIPELINE):
             (folder / name).unlink(missing_ok=True)
         remove_weights(folder)
-        if (folder / CHECKPOINTS).exists():  # a link, to where there is more room
-            for each in (folder / CHECKPOINTS).iterdir():
-                shutil.rmtree(each)
+        remove_checkpoints(folder / CHECKPOINTS)  # behind a link, to where there is more room
         (folder / _RUN).unlink()
     except OSError as error:
         raise StorageError(f"--fresh: {error.filename or folder} cannot be removed ({error.strerror})") from None
@@ -252,14 +235,28 @@ def make_fresh(folder: Path) -> None:
 def remove_weights(folder: Path) -> None:
     """Remove what takes room in a run's folder, its checkpoints and the weights of them; what is told of it stays."""
     saved = {weights.name.removesuffix(SUFFIX) for weights in (folder / CHECKPOINTS).glob(f"*/*{SUFFIX}")}
-    names = [f"{name}{kind}{SUFFIX}" for name in saved for kind in ("", ".best")]
-    for name in (*names, KERAS_MODEL):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for weights in folder.glob(f"*{SUFFIX}"):
+        name = weights.name.removesuffix(SUFFIX).removesuffix(".best")
+        # Where the checkpoints are gone already, nobody knows the names any more.
+        if (name in saved or not saved) and is_of_a_state(weights):
+            weights.unlink(missing_ok=True)
+    (folder / KERAS_MODEL).unlink(missing_ok=True)
+    if not (folder / CHECKPOINTS).is_symlink():
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def _in_use(folder: Path) -> UsageError:
-    return UsageError(f"the output {folder}: another run is writing there: wait for it, or take another")
+def _claim(folder: Path) -> int | None:
+    """Keep another process of this machine from writing to a folder; not all file systems can."""
+    for is_last in (*[False] * _LOOKS, True):
+        try:
+            return lock(folder)
+        except BlockingIOError:
+            if is_last:
+                raise UsageError(
+                    f"the output {folder}: another run is writing there: wait for it, or take another"
+                ) from None
+            time.sleep(_LOOK_SECONDS)  # somebody may only look whether it is in use
+    return None
 
 
 def _discard(parent: Path, name: str) -> None:

@@ -198,6 +198,8 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Out
     def finish() -> None:
         error = raised[0] if raised else has_left()
         ended = run.ended(error)
+        if isinstance(ended, _LeftError):
+            ended = None  # with which code, and how bad that is, who started it knows
         handlers.enter_context(no_longer_stopped(run))
         if ended is not error and isinstance(ended, Exception) and not isinstance(ended, FeedlineError):
             hook(type(ended), ended, ended.__traceback__)
@@ -216,13 +218,17 @@ def run_from_environment(make: Callable[[manifest.Manifest, dict[str, Path], Out
     return run
 
 
-def _noted_exits(run: Loop) -> Callable[[], FeedlineError | None]:
+class _LeftError(UserFunctionError):
+    """A program has left by `sys.exit` in the middle."""
+
+
+def _noted_exits(run: Loop) -> Callable[[], _LeftError | None]:
     """Have calls of `sys.exit` be noted: the interpreter tells nobody with which code it ends.
 
     Returns
     -------
     callable
-        Returns the error as which a program has left; None where it has not, or well.
+        Returns the error as which a program has left; None where it has not, or well, or when all was done.
     """
     leave = sys.exit
     exits: list[tuple[object, int]] = []
@@ -231,12 +237,12 @@ def _noted_exits(run: Loop) -> Callable[[], FeedlineError | None]:
         exits.append((code, run.train.steps))
         leave(code)
 
-    def has_left() -> FeedlineError | None:
+    def has_left() -> _LeftError | None:
         code, steps = exits[-1] if exits else (None, 0)
         # Who took a batch afterwards has not left by it.
-        if code in (None, 0) or steps != run.train.steps:
+        if code in (None, 0) or steps != run.train.steps or run.limit_reached(run.train):
             return None
-        return UserFunctionError(f"the program called sys.exit({code!r})")
+        return _LeftError(f"the program called sys.exit({code!r})")
 
     sys.exit = note
     return has_left

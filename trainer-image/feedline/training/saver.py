@@ -140,7 +140,9 @@ class Saver:
             _log.warning("no checkpoints are saved: %s", self._why_not)
             return False
         self._states = states
-        return self._restore()
+        is_restored = self._restore()
+        self._run.progress()  # reads what it belongs to: by the time at which it is saved, the disk may have gone
+        return is_restored
 
     def replace(self, objects: Mapping[str, Any]) -> None:
         """Save other objects from now on, as where `fit` is called once more with another optimizer."""

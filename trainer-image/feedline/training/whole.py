@@ -1,8 +1,13 @@
 """Files that are there as a whole or not at all, whatever ends the process."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+from typing import Final
+
+# A file that is a mount, or in a folder where nothing may be made.
+_IN_PLACE: Final = (errno.EACCES, errno.EBUSY)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,7 +28,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    path = path.resolve()
+    try:
+        path = path.resolve()
+    except RuntimeError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -31,7 +39,20 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+        _bring_to_disk(path.parent)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise
+        if not (isinstance(error, OSError) and error.errno in _IN_PLACE and path.exists()):
+            raise
+        path.write_bytes(content)
+
+
+def _bring_to_disk(folder: Path) -> None:
+    """Have the names in a folder outlive a power cut, where its file system knows how."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
