@@ -1,5 +1,7 @@
 """`reconcile_sweep`: what a sweep's trials say, what is decided by it, and what there is to do."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +22,7 @@ Object = Mapping[str, Any]
 Trials = Sequence[tuple[Object, Trial]]
 
 _BY_SWEEP: Final = "sweep"
+_MOST_READ: Final = 64
 _ENDED: Final = "the sweep has ended"
 
 
@@ -103,8 +106,21 @@ def sweep_in(document: Object) -> Sweep:
         With all of its problems.
     """
     metadata = document["metadata"]
-    named = {"name": metadata["name"], "namespace": metadata["namespace"]}
-    return parse_sweep({"metadata": named, "spec": document["spec"]}, is_accepted=_is_accepted(document))
+    key = metadata["uid"], metadata["generation"], _is_accepted(document)
+    with _READING:
+        found = _READ.get(key)
+    if found is None:
+        named = {"name": metadata["name"], "namespace": metadata["namespace"]}
+        found = parse_sweep({"metadata": named, "spec": document["spec"]}, is_accepted=key[-1])
+        with _READING:
+            _READ[key] = found
+            while len(_READ) > _MOST_READ:
+                _READ.popitem(last=False)
+    return found
+
+
+_READ: OrderedDict[tuple[str, int, bool], Sweep] = OrderedDict()
+_READING = threading.Lock()  # several threads look at sweeps
 
 
 def _is_accepted(document: Object) -> bool:
