@@ -222,14 +222,6 @@ def test_the_rank_that_raises_is_named_and_shown_once(project):
     assert "[rank 1] ZeroDivisionError: division by zero" in done.errors
 
 
-def test_whose_feed_takes_long_to_end_is_named_all_the_same(project):
-    # The others are rid of it before its threads are.
-    step = "run.rank == 1 and run.train.steps == 4 and (setattr(run.train, 'close', lambda: time.sleep(60)), 1 / 0)"
-    done = Command(project, own(step), "--processes", "2").ended()
-    assert done.code == 70, done.errors
-    assert "rank 1: ZeroDivisionError: division by zero" in done.report["message"], done.errors
-
-
 def test_a_checkpoint_that_only_the_first_rank_asks_for_is_one_sentence(project):
     code = own().replace("if True:", "if run.is_chief:")
     done = Command(project, code, "--processes", "2").ended()

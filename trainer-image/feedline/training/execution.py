@@ -92,9 +92,7 @@ def execute(
             elif document.train.command:
                 finished = _run_program(document, volumes, import_from, port, output)
             else:
-                finished = _run_function(
-                    document, volumes, import_from, port, on_start, output, report_path, until_told
-                )
+                finished = _run_function(document, volumes, import_from, port, on_start, output, until_told)
         except FeedlineError as error:
             finished = failure_report(document, error.exit_code, str(error))
         except Exception as error:  # noqa: BLE001 - nothing that goes wrong before a loop runs may leave no report
@@ -133,7 +131,6 @@ def _run_function(
     port: int | None,
     on_start: OnStart,
     output: Output | None,
-    report_path: Path | None,
     until_told: contextlib.ExitStack,
 ) -> Report:
     sys.path[:0] = [str(folder) for folder in import_from if str(folder) not in sys.path]
@@ -155,9 +152,6 @@ def _run_function(
             until_told.enter_context(no_longer_stopped(run))
             if ended is not error:
                 show(ended)
-        if run.peers is not None:
-            # Who is rid of it by then may end it, as long as it waits for the threads of its feeds.
-            write_report(finished_report(run, *outcome(run, ended)), report_path)
     finally:
         run.close()
     return finished_report(run, *outcome(run, ended))
