@@ -105,7 +105,8 @@ def sort(observed: Observed, now: datetime) -> View:
     current = own if own is not None and not deleting(own) else None
     recorded, nodes = status.get("attempts", ()), nodes_of(pipeline)
     known = attempts.uids(recorded)
-    # News that a Job is gone may come before that of its pods, which are then known by its name.
+    # News that a Job is gone may come before that of its pods, which are then known by its name. Not where a Job is
+    # known: a pod of an earlier pipeline may have begun in the second in which this one was made.
     jobs = [uid for uid in (status.get("job", {}).get("uid"), own["metadata"]["uid"] if own else None) if uid]
     pods = sorted(
         (
@@ -113,7 +114,7 @@ def sort(observed: Observed, now: datetime) -> View:
             for pod in observed.pods
             if pod["metadata"]["uid"] in known
             or any(owned_by(pod, uid) for uid in jobs)
-            or ("gone" in pod and _is_of_a_job_of(pod, pipeline))
+            or ("gone" in pod and not jobs and _is_of_a_job_of(pod, pipeline))
         ),
         key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]),
     )

@@ -36,6 +36,13 @@ def test_a_pod_that_failed_again_and_again_while_nobody_looked_is_counted_by_its
     assert plan.status["failures"] == 20
 
 
+def test_a_pod_of_an_earlier_pipeline_that_goes_is_none_of_the_next_one():
+    earlier = {**pod(name="b", created=0), "gone": True}
+    earlier["metadata"]["ownerReferences"][0]["uid"] = "another-job"
+    plan = reconcile(Observed(pipeline(), job(), (pod(running=5), earlier)), moment(60), POLICY)
+    assert [attempt["uid"] for attempt in plan.status["attempts"]] == ["pod-a"]
+
+
 def test_a_manifest_that_no_pod_takes_is_refused_with_its_size():
     command = ["x" * 4096] * 40
     plan = reconcile(Observed(pipeline(spec={"train": {"command": command}})), moment(1), POLICY)
