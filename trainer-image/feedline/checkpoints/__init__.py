@@ -7,6 +7,7 @@ a run's progress is, is not known here, nor are manifests and loops. Frameworks 
 """
 
 from feedline.checkpoints.copying import Buffer, is_of_a_state, packed, read_state, require_savable, unpacked
+from feedline.checkpoints.durable import sync_folder
 from feedline.checkpoints.folder import SUFFIX, Found, Opened, checkpoints, problem_of, remove_checkpoints
 from feedline.checkpoints.randomness import Randomness
 from feedline.checkpoints.record import Record
@@ -31,5 +32,6 @@ __all__ = [
     "remove_checkpoints",
     "require_savable",
     "state_of",
+    "sync_folder",
     "unpacked",
 ]

@@ -6,6 +6,7 @@ a batch is `order`'s business, how they are copied `gather`'s, and what a framew
 The file is long for what its class says of each argument.
 """
 
+import functools
 import os
 import time
 import warnings
@@ -160,7 +161,6 @@ class Feed:
         check_arguments(rows, batch_size, shuffle, seed, epochs, last_batch, rank, world, threads, prefetch)
         check_reading(shuffle, block_rows, window, read_ahead)
         self.arrays = arrays
-        self._found: tuple[dict[str, Any], int] | None = None
         self.batch_size = batch_size
         self._arguments: dict[str, Any] = {
             "shuffle": shuffle,
@@ -354,7 +354,7 @@ class Feed:
 
         The fingerprint in it ties it to these rows and this order, but neither to `world` nor to `threads`.
         """
-        return state_of(self._place.position, *self._identity())
+        return state_of(self._place.position, *self._identity)
 
     def state_at(self, epoch: int, step: int) -> dict[str, Any]:
         """Return the state of a feed of which this many epochs, and steps of the next one, are done, as JSON.
@@ -362,13 +362,12 @@ class Feed:
         For who takes batches ahead of the training: they were handed out, and are not done.
         """
         position = Position(epoch, step) if step < self.plan.steps else Position(epoch + 1, 0)
-        return state_of(position, *self._identity())
+        return state_of(position, *self._identity)
 
+    @functools.cached_property
     def _identity(self) -> tuple[dict[str, Any], int]:
-        """Return what a state belongs to. It is found out once: a disk may have gone when a state is to be saved."""
-        if self._found is None:
-            self._found = self._fingerprint(), self.arrays.modified_ns()
-        return self._found
+        """What a state belongs to. It is found out once: a disk may have gone when a state is to be saved."""
+        return self._fingerprint(), self.arrays.modified_ns()
 
     def _fingerprint(self) -> dict[str, Any]:
         names = ("shuffle", "seed", "last_batch")
@@ -397,7 +396,7 @@ class Feed:
             `state` belongs to other rows or another order; what differs is named. Files that were only modified
             since are warned about.
         """
-        fingerprint, now = self._identity()
+        fingerprint, now = self._identity
         position, modified = position_of(state, fingerprint, self.plan.steps)
         if modified != now:
             warnings.warn(

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from feedline.checkpoints import sync_folder
+
 # A file that is a mount, or in a folder where nothing may be made.
 _IN_PLACE: Final = (errno.EACCES, errno.EBUSY)
 
@@ -39,20 +41,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _bring_to_disk(path.parent)
+        with contextlib.suppress(OSError):
+            sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         if not (isinstance(error, OSError) and error.errno in _IN_PLACE and path.exists()):
             raise
         path.write_bytes(content)
-
-
-def _bring_to_disk(folder: Path) -> None:
-    """Have the names in a folder outlive a power cut, where its file system knows how."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
