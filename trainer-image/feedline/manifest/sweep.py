@@ -237,7 +237,9 @@ def _space(parameter: Mapping[str, Any]) -> Numbers | Choice:
         said = parameter["float"]
         return Numbers(float(said["min"]), float(said["max"]), said["scale"] == "Log", is_whole=False)
     said = parameter["int"]
-    return Numbers(said["min"], said["max"], said["scale"] == "Log", is_whole=True, step=said.get("step"))
+    least, step = said["min"], said.get("step")
+    most = said["max"] - (said["max"] - least) % (step or 1)  # the last one that is on a step
+    return Numbers(least, most, said["scale"] == "Log", is_whole=True, step=step)
 
 
 def _size(space: Numbers | Choice) -> int:
@@ -258,8 +260,6 @@ def _grid_size(sweep: Sweep) -> int:
 def _ends(space: Numbers | Choice) -> tuple[Parameter, ...]:
     if isinstance(space, Choice):
         return space.values
-    if space.is_whole:
-        return _value_at(space, 0), _value_at(space, _size(space) - 1)
     return space.least, space.most
 
 

@@ -105,9 +105,7 @@ def distribution(optuna: Any, space: Numbers | Choice, choices: Sequence[Any]) -
     if isinstance(space, Choice):
         return optuna.distributions.CategoricalDistribution(choices)
     if space.is_whole:
-        least, step = int(space.least), space.step or 1
-        last = least + (int(space.most) - least) // step * step  # Optuna warns of an end that is on no step
-        return optuna.distributions.IntDistribution(least, last, space.is_log, step)
+        return optuna.distributions.IntDistribution(int(space.least), int(space.most), space.is_log, space.step or 1)
     return optuna.distributions.FloatDistribution(space.least, space.most, space.is_log)
 
 
