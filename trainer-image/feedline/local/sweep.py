@@ -186,7 +186,7 @@ class LocalSweep:
                 continue
             del self._processes[index]
             if was_stopped := self._stopped.pop(index, None) is not None:
-                self._free_room()
+                self._free(self._file(index))
             report = report_in(self._file(index)) or {}
             is_told = report.get("exitCode") == code
             if was_stopped or (is_told and (code == ExitCode.OK or code in FATAL_EXIT_CODES)):
@@ -210,7 +210,7 @@ class LocalSweep:
         self._note(index, State.PRUNED, message)
         self._terminate(index)
         if index not in self._processes:
-            self._free_room()
+            self._free(self._file(index))
 
     def _note(self, index: int, state: State, message: str) -> None:
         """Write down what becomes of a trial that its own report does not say."""
@@ -240,12 +240,16 @@ class LocalSweep:
             self._free_room()
 
     def _free_room(self) -> None:
-        """Remove the weights of trials that were ended early, and that nobody goes on with."""
+        """Remove the weights of all trials that were ended early, whoever was there then."""
         for file in self.folder.glob(f"{self.sweep.name}-*.stop.json"):
-            output = file.with_name(file.name.removesuffix(".stop.json"))
-            noted = _noted(file)
-            if noted is not None and noted[0] == State.PRUNED and not is_finished(output) and not is_in_use(output):
-                remove_weights(output)
+            self._free(file.with_name(file.name.removesuffix(".stop.json")))
+
+    @staticmethod
+    def _free(output: Path) -> None:
+        """Remove the weights of a trial if it was ended early, so that nobody goes on with it."""
+        noted = _noted(output.with_name(f"{output.name}.stop.json"))
+        if noted is not None and noted[0] == State.PRUNED and not is_finished(output) and not is_in_use(output):
+            remove_weights(output)
 
     def _file(self, index: int, ending: str = "") -> Path:
         return self.folder / f"{self.sweep.name}-{index}{ending}"

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from feedline.manifest import Objective, Pruning
-from feedline.sweeps.trials import BEYOND, State, Trial
+from feedline.sweeps.trials import State, Trial, is_reckoned
 
 
 def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning: Pruning) -> str:
@@ -41,7 +41,7 @@ def pruned(trial: Trial, others: Sequence[Trial], objective: Objective, pruning:
 
 def _merit(value: float, objective: Objective) -> float:
     """Return how good a value is; one that cannot be reckoned with is worse than all others."""
-    return objective.merit(value) if abs(value) < BEYOND else -math.inf
+    return objective.merit(value) if is_reckoned(value) else -math.inf
 
 
 def _below_median(own: float, merits: Sequence[float], objective: Objective) -> str:

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from feedline.manifest import CONFIRMATION, Choice, Numbers, Objective, Parameter, Sweep
 
-BEYOND = 1e300
-"""Larger values cannot be reckoned with."""
+_BEYOND = 1e300
 
 
 class State(StrEnum):
@@ -49,7 +48,7 @@ class Trial:
     @property
     def values(self) -> tuple[float, ...]:
         """What was reported, but what is no number, or larger than one can reckon with."""
-        return tuple(value for _, value in self.curve if abs(value) < BEYOND)
+        return tuple(value for _, value in self.curve if is_reckoned(value))
 
     def best(self, objective: Objective) -> float | None:
         """Return the best value that was reported; None before the first."""
@@ -58,6 +57,11 @@ class Trial:
     def until(self, rows: int) -> tuple[float, ...]:
         """Return the values that were reported after at most so many rows."""
         return tuple(value for at, value in self.curve if at <= rows)
+
+
+def is_reckoned(value: float) -> bool:
+    """Return whether a value can be reckoned with: it is a number, and not larger than sums and means can be."""
+    return abs(value) < _BEYOND
 
 
 def flaw(value: str, curve: Sequence[tuple[int, float]], reported: Iterable[str]) -> str:
@@ -74,7 +78,7 @@ def flaw(value: str, curve: Sequence[tuple[int, float]], reported: Iterable[str]
     """
     if not curve:
         return f"{value} was never reported; reported was {', '.join(sorted(reported)) or 'nothing'}"
-    if any(abs(each) < BEYOND for _, each in curve):
+    if any(is_reckoned(each) for _, each in curve):
         return ""
     is_finite = any(math.isfinite(each) for _, each in curve)
     return f"{value} was never a finite number{' below 1e300' if is_finite else ''}"

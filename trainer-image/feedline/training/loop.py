@@ -158,10 +158,10 @@ class Loop:
     @property
     def is_epoch_due(self) -> bool:
         """Whether there is an epoch to do, or to come back to."""
-        if self._comes_back or self._has_ended:
-            return self._comes_back
+        if self._comes_back:
+            return True
         last = self.manifest.train.epochs or WITHOUT_END
-        return self._epoch < last and not self.limit_reached(self.train)
+        return not self._has_ended and self._epoch < last and not self.limit_reached(self.train)
 
     def enter_epoch(self) -> None:
         """Begin an epoch, or come back to the one in which the run was."""
